@@ -284,6 +284,8 @@ def _string(value: object) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
     return re.sub("[\ud800-\udfff]", "\ufffd", str(value))
 
 
@@ -323,7 +325,7 @@ def _settle(frame: pd.DataFrame, path: Path, bad: list[Problem], rejects: list |
         raise _error(path, "has a header but no rows; export it again")
     if rejects is not None:
         rejects += bad
-    return frame.reset_index(drop=True)
+    return frame
 
 # %% ../../nbs/core/schema.ipynb #5820d429
 def read_jobs(
@@ -345,7 +347,7 @@ def read_jobs(
         wrong = ~frame["split"].isin(["train", "dev", "golden"])
         frame = _drop(frame, wrong, path, "split", "is not train, dev or golden", bad)
     frame = _settle(_drop_repeats(frame, ["job_id"], path, bad), path, bad, rejects)
-    return frame[["job_id", "title", "text", "source"] + ["split"] * has_split]
+    return frame[["job_id", "title", "text", "source"] + ["split"] * has_split].reset_index(drop=True)
 
 # %% ../../nbs/core/schema.ipynb #f3f3c16c
 def _aliases(value: object) -> list[str]:
@@ -377,7 +379,7 @@ def read_attributes(
     frame["definition"] = frame["definition"].fillna("")
     frame["taxonomy"] = taxonomy or frame["taxonomy"].fillna(path.stem)
     frame["taxonomy_version"] = taxonomy_version or frame["taxonomy_version"].fillna(digest(path)[:12])
-    return frame
+    return frame.reset_index(drop=True)
 
 # %% ../../nbs/core/schema.ipynb #f1c40283
 _LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "true": 1, "false": 0}
@@ -388,16 +390,9 @@ def _whole(value: object) -> int | None:
     return int(float(text)) if text and re.fullmatch(r"\d+(\.0+)?", text) else None
 
 
-def read_labels(
-    path: str | Path,  # .csv, .tsv, .jsonl, .parquet or .pq
-    columns: dict[str, str] | None = None,  # our column name to the file's
-    rejects: list[Problem] | None = None,  # bad rows are added here; None: they are an error
-    allow_pickle: bool = False,  # read a pickle, which can run any code?
-    job_ids: set[str] | None = None,  # jobs that exist; None: not checked
-    attribute_ids: set[str] | None = None,  # attributes that exist; None: not checked
-) -> pd.DataFrame:  # job_id, attribute_id, label, sentence, start, end, source
-    "Read labelled pairs of job and attribute."
-    path, bad = Path(path), []
+def _label_rows(path: Path, columns, rejects, allow_pickle, job_ids, attribute_ids) -> pd.DataFrame:
+    "Labels with the file's row numbers as index."
+    bad = []
     optional = ["sentence", "start", "end", "source"]
     frame = _rename(_read_rows(path, bad, allow_pickle), path, ["job_id", "attribute_id", "label"], optional, columns)
     for column in ("job_id", "attribute_id", "source"):
@@ -413,3 +408,15 @@ def read_labels(
         frame[column] = frame[column].map(_whole).astype("Int64")
     frame = _settle(_drop_repeats(frame, ["job_id", "attribute_id", "sentence", "start"], path, bad), path, bad, rejects)
     return frame.astype({"label": "int64"}).fillna({"source": path.name})
+
+
+def read_labels(
+    path: str | Path,  # .csv, .tsv, .jsonl, .parquet or .pq
+    columns: dict[str, str] | None = None,  # our column name to the file's
+    rejects: list[Problem] | None = None,  # bad rows are added here; None: they are an error
+    allow_pickle: bool = False,  # read a pickle, which can run any code?
+    job_ids: set[str] | None = None,  # jobs that exist; None: not checked
+    attribute_ids: set[str] | None = None,  # attributes that exist; None: not checked
+) -> pd.DataFrame:  # job_id, attribute_id, label, sentence, start, end, source
+    "Read labelled pairs of job and attribute."
+    return _label_rows(Path(path), columns, rejects, allow_pickle, job_ids, attribute_ids).reset_index(drop=True)
