@@ -1,0 +1,106 @@
+"""Build the documentation site from the notebooks: python scripts/docs.py; then python -m http.server -d _docs
+
+nbdev's processors turn the notebooks into pages (exported cells become documented signatures, hidden cells go), smalldocs renders
+them, strictly: a broken link or an option nobody reads fails the build. Neither needs Quarto or the network.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from fastcore import docments
+from nbdev.config import get_config
+from nbdev.serve import proc_nbs
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTIONS = {
+    "Stages": r"0[0-5]_.*\.ipynb",
+    "Live": r"(0[6-9]|[1-9]\d)_.*\.ipynb",
+    "Command line": r"cli\.ipynb",
+    "Building blocks": r"core/.*\.ipynb",
+}
+
+
+def page_name(path: Path) -> Path:
+    "A page's path in the site: without the number in front, as modules are named."
+    return path.with_name(re.sub(r"^\d+_", "", path.name))
+
+
+def quoted_annotations():
+    "Let `show_doc` print an annotation in quotes that names what is not imported (heavy packages are imported where they are used)."
+    evaluate = docments.signature
+
+    def signature(f, *, eval_str=False, **kwargs):
+        try:
+            return evaluate(f, eval_str=eval_str, **kwargs)
+        except NameError:
+            return evaluate(f, **kwargs)
+
+    docments.signature = signature
+
+
+def copy_pages(cache: Path, site: Path) -> list[Path]:
+    "Copy the processed notebooks under their pages' names; the notebooks' paths in the order of reading."
+    sources = sorted(p.relative_to(cache) for p in cache.rglob("*.ipynb") if site not in p.parents)
+    for path in sources:
+        notebook = json.loads((cache / path).read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "raw":
+                source = re.sub(r"^output-file: .*\n", "", source, flags=re.M)
+            cell["source"] = re.sub(r"(\]\((?:[\w/.]*/)?)\d\d_(\w+\.(?:ipynb|html))", r"\1\2", source)
+        target = site / page_name(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(notebook), encoding="utf-8")
+    return sources
+
+
+def site_config(sources: list[Path]) -> dict:
+    "The site's options: a section in the sidebar for each kind of notebook."
+    cfg = get_config()
+    contents = ["index.ipynb"] if Path("index.ipynb") in sources else []
+    for section, pattern in SECTIONS.items():
+        pages = [page_name(p).as_posix() for p in sources if re.fullmatch(pattern, p.as_posix())]
+        contents += [{"section": section, "contents": pages}] if pages else []
+    return {
+        "project": {"type": "website", "output-dir": "_site"},
+        "format": {"html": {"theme": {"light": "cosmo", "dark": "darkly"}, "toc": True, "code-copy": True}},
+        "website": {
+            "title": cfg.title,
+            "description": cfg.description,
+            "navbar": {"search": True, "left": [{"href": page, "text": text} for page, text in NAVBAR if page in _flat(contents)]},
+            "sidebar": {"style": "floating", "search": True, "contents": contents},
+            "page-navigation": True,
+        },
+    }
+
+
+NAVBAR = [("data.ipynb", "Stages"), ("feature_store.ipynb", "Live"), ("cli.ipynb", "Command line")]
+
+
+def _flat(contents: list) -> set[str]:
+    return {page for entry in contents for page in (entry["contents"] if isinstance(entry, dict) else [entry])}
+
+
+def build() -> Path:
+    quoted_annotations()
+    # processors of one process: the patch above holds in all of them
+    cache = proc_nbs(force=True, n_workers=0)
+    site = cache / "_pages"
+    sources = copy_pages(cache, site)
+    (site / "_quarto.yml").write_text(yaml.safe_dump(site_config(sources), sort_keys=False), encoding="utf-8")
+    if subprocess.run([Path(sys.executable).parent / "smalldocs", "render", "--strict", "--quiet", site]).returncode:
+        sys.exit("docs: smalldocs found something wrong; the lines above say where")
+    docs = ROOT / "_docs"
+    shutil.rmtree(docs, ignore_errors=True)
+    shutil.move(site / "_site", docs)
+    return docs
+
+
+if __name__ == "__main__":
+    docs = build()
+    print(f"{len(list(docs.rglob('*.html')))} pages in {docs}; to read them: python -m http.server -d {docs}")
