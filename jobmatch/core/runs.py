@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_RUN', 'root', 'resolve', 'digest', 'write_atomic', 'write_json', 'read_json', 'write_frame', 'read_frame',
-           'versions', 'device_name', 'is_current', 'run_stage', 'finished_run', 'locked']
+           'versions', 'device_name', 'is_main', 'is_current', 'run_stage', 'finished_run', 'locked']
 
 # %% ../../nbs/core/runs.ipynb #40197a19
 import hashlib
@@ -139,6 +139,11 @@ def _name(path: Path) -> str:
     return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
 
 
+def is_main() -> bool:
+    "Whether this process is the one that writes: the only one, or the first of those a launcher started."
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _sizes(folder: Path) -> dict[str, int]:
     files = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".") and p != folder / "run.json")
     return {p.relative_to(folder).as_posix(): p.stat().st_size for p in files}
@@ -178,13 +183,15 @@ def run_stage(
         print(f"{folder.name}: skipped, already done with the same parameters and inputs")
         return read_json(folder / "run.json")["metrics"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").unlink(missing_ok=True)
+    if is_main():
+        (folder / "run.json").unlink(missing_ok=True)
     begin = time.perf_counter()
     metrics = work(folder)
-    write_json(folder / "run.json", dict(
-        stage=folder.name, parameters=params, seed=params.get("seed"), inputs=digests, outputs=_sizes(folder), versions=versions(),
-        device=device_name(), seconds=round(time.perf_counter() - begin, 1), metrics=metrics,
-        finished=datetime.now(timezone.utc).isoformat(timespec="seconds")))
+    if is_main():
+        write_json(folder / "run.json", dict(
+            stage=folder.name, parameters=params, seed=params.get("seed"), inputs=digests, outputs=_sizes(folder), versions=versions(),
+            device=device_name(), seconds=round(time.perf_counter() - begin, 1), metrics=metrics,
+            finished=datetime.now(timezone.utc).isoformat(timespec="seconds")))
     return metrics
 
 # %% ../../nbs/core/runs.ipynb #188907e5
