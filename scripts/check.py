@@ -93,7 +93,7 @@ def export() -> int:
 
 def lint() -> int:
     "ruff"
-    call("ruff", "check", "--quiet", "--output-format", "concise", ".", hint="mend these lines (in the notebook, where they are exported); ruff check . says more")
+    call("ruff", "check", "--quiet", "--output-format", "concise", ".", hint="mend these lines, in the notebook where they are exported")
     command = [BIN / "ruff", "check", "--isolated", "--select", "F821", "--output-format", "json", "jobmatch"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     undefined = [f for f in json.loads(found.stdout) if not _in_string(Path(f["filename"]), f["location"])]
