@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STAGES', 'SHOWN', 'TABLES', 'FORMATS', 'COMMANDS', 'UsageError', 'notebook_parameters', 'parse_override',
            'choose_stages', 'plan', 'ran_through', 'stage_done', 'StageError', 'run_notebook', 'run_stages',
-           'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments', 'fetch_command',
-           'run_arguments', 'run_command', 'match_arguments', 'match_command', 'make_parser', 'main']
+           'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments',
+           'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -233,16 +233,21 @@ def _clock(seconds: float) -> str:
 SHOWN = ("recall@10", "rp@5", "mrr", "precision", "recall", "f1", "threshold", "ece")
 
 
-def metrics_table(
+def metrics_rows(
     metrics: dict[str, float],  # "<set>.<metric>" → value
     shown: tuple[str, ...] = SHOWN,
-) -> str:
-    "The main metrics, a row for each set, as aligned text."
+) -> list[list[str]]:  # the first is the heading
+    "The main metrics, a row for each set that has any."
     sets = list(dict.fromkeys(name.rpartition(".")[0] for name in metrics))
     columns = [m for m in shown if any(f"{s}.{m}" in metrics for s in sets)]
     sets = [s for s in sets if any(f"{s}.{m}" in metrics for m in columns)]
-    rows = [["", *columns]] + [[s, *(_figure(metrics.get(f"{s}.{m}")) for m in columns)] for s in sets]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(columns) + 1)]
+    return [["", *columns]] + [[s, *(_figure(metrics.get(f"{s}.{m}")) for m in columns)] for s in sets]
+
+
+def metrics_table(metrics: dict[str, float]) -> str:
+    "The main metrics as aligned text."
+    rows = metrics_rows(metrics)
+    widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:]))]).rstrip() for row in rows)
 
 

@@ -1,0 +1,83 @@
+"""Render README.md from nbs/index.ipynb: python scripts/readme.py [--check | --run outputs/onet]
+
+With --run, the figures of a finished run and an example of its matches are first written into the notebook, between the comments that
+mark their places.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from jobmatch.cli import metrics_rows
+from jobmatch.core.runs import is_current, read_json, resolve, write_atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+INDEX = ROOT / "nbs" / "index.ipynb"
+EXAMPLE = ["examples/ads/nurse_prose.txt", "--top-n", "4"]
+
+
+def render(notebook: dict) -> str:
+    "The notebook as Markdown; hidden cells are left out, and links to notebooks lead into nbs/."
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"\]\(((?:[\w/]+/)?\w+\.ipynb)", r"](nbs/\1", source))
+        elif not re.match(r"#\| ?(hide|default_exp|export)", source):
+            texts = ["".join(o.get("text", o.get("data", {}).get("text/plain", ""))) for o in cell["outputs"]]
+            parts += [f"```python\n{source}\n```"] + [f"```\n{t.rstrip()}\n```" for t in texts if t]
+    head = "<!-- Made from nbs/index.ipynb by scripts/readme.py: edit the notebook. -->\n\n"
+    return head + "\n\n".join(p.strip("\n") for p in parts) + "\n"
+
+
+def fill(notebook: dict, place: str, text: str):
+    "Put a text between the comments that mark a place."
+    pattern = re.compile(rf"(<!-- {place}: [^>]*-->\n).*?(\n<!-- end of {place} -->)", re.S)
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if pattern.search(source):
+            cell["source"] = pattern.sub(lambda m: m[1] + text + m[2], source).splitlines(keepends=True)
+            return
+    sys.exit(f"readme: {INDEX.name} has no place marked `<!-- {place}: … -->`")
+
+
+def metrics(run: Path) -> str:
+    rows = metrics_rows(read_json(run / "full_pipeline" / "metrics.json"))
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]])
+
+
+def example(run: Path) -> str:
+    command = [Path(sys.executable).parent / "jobmatch", "match", *EXAMPLE, "--model", run / "model"]
+    said = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True).stdout
+    return f"```\n$ jobmatch match {' '.join(EXAMPLE)}\n{said.rstrip()}\n```"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only say whether README.md is up to date")
+    parser.add_argument("--run", help="a finished run, whose figures and matches are filled in")
+    args = parser.parse_args()
+    notebook = json.loads(INDEX.read_text(encoding="utf-8"))
+    if args.run:
+        run = resolve(args.run)
+        if not is_current(run / "full_pipeline"):
+            sys.exit(f"readme: {run} is not a finished run; make it with: jobmatch run --run {args.run}")
+        fill(notebook, "metrics", metrics(run))
+        fill(notebook, "example", example(run))
+        text = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        write_atomic(INDEX, lambda p: p.write_text(text, encoding="utf-8"))
+    target, made = ROOT / "README.md", render(notebook)
+    if args.check:
+        same = target.exists() and target.read_text(encoding="utf-8") == made
+        print("README.md is up to date" if same else "README.md is not what nbs/index.ipynb says")
+        return 0 if same else 1
+    write_atomic(target, lambda p: p.write_text(made, encoding="utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
