@@ -1,0 +1,31 @@
+"""What the feature store holds: the embeddings of ads and attributes, by the model that made them.
+
+An embedding is the raw bytes of a float32 array [rows, dim]: an ad has a row for each of its sentences, an attribute has one.
+Entities, views and sources are Feast's; `jobmatch.feature_store.EmbeddingStore` applies them, and so does `feast apply` in this folder.
+"""
+
+from datetime import timedelta
+
+from feast import Entity, FeatureView, Field, FileSource, PushSource
+from feast.types import Bytes, Int64
+from feast.value_type import ValueType
+
+TTL = timedelta(days=90)  # an ad that comes back later than this is embedded again
+
+model = Entity(name="model", join_keys=["model_version"], value_type=ValueType.STRING, description="the model that made the embedding")
+job = Entity(name="job", join_keys=["content_hash"], value_type=ValueType.STRING, description="an ad, by the sha256 of its text")
+attribute = Entity(name="attribute", join_keys=["attribute_id"], value_type=ValueType.STRING, description="an attribute of the taxonomy")
+
+embedding = [Field(name="embedding", dtype=Bytes), Field(name="rows", dtype=Int64)]
+
+job_history = FileSource(
+    name="job_history", path="data/job_embeddings", timestamp_field="event_timestamp", created_timestamp_column="created_timestamp"
+)
+job_push = PushSource(name="job_push", batch_source=job_history)
+job_embeddings = FeatureView(name="job_embeddings", entities=[job, model], ttl=TTL, schema=embedding, source=job_push)
+
+attribute_history = FileSource(
+    name="attribute_history", path="data/attribute_embeddings", timestamp_field="event_timestamp", created_timestamp_column="created_timestamp"
+)
+attribute_push = PushSource(name="attribute_push", batch_source=attribute_history)
+attribute_embeddings = FeatureView(name="attribute_embeddings", entities=[attribute, model], ttl=timedelta(0), schema=embedding, source=attribute_push)
