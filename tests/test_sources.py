@@ -1,7 +1,5 @@
 "The embedded ESCO against the labels and definitions of the official form, where that file is at hand."
 
-from pathlib import Path
-
 import pytest
 
 from jobmatch.core.runs import root
