@@ -183,16 +183,26 @@ def load_nlp(
     return nlp
 
 # %% ../../nbs/core/text.ipynb #12de6c74
-_MAX_CHARS, _MAX_CHARS_WIDE = 400, 150
+_MAX_CHARS, _WIDE = 400, 3
+
+
+def _size(text: str) -> int:
+    "How many characters of the text a sentence may have."
+    room = _MAX_CHARS
+    for i, c in enumerate(text):
+        room -= _WIDE if c >= "\u2e80" else 1
+        if room < 0:
+            return i
+    return len(text)
 
 
 def _pieces(text: str, start: int, end: int) -> list[tuple[int, int]]:
     "Cut a span until no piece is too long."
     spans = []
     while start < end:
-        window = text[start : min(end, start + _MAX_CHARS)]
-        size = _MAX_CHARS if all(c < "\u1100" for c in window) else _MAX_CHARS_WIDE
-        if end - start <= size:
+        window = text[start : min(end, start + _MAX_CHARS + 1)]
+        size = _size(window)
+        if size >= end - start:
             return spans + [(start, end)]
         window = window[:size]
         marks = [m.end() for m in re.finditer(r"[;,:] ", window) if m.end() > size / 2]
