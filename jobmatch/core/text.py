@@ -38,11 +38,11 @@ class Clean:
 
 # %% ../../nbs/core/text.ipynb #1a5d8da6
 _BLOCK = ("address article aside blockquote body br caption center dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 h6 head header hr "
-          "html li main nav ol option p pre section select table tbody td tfoot th thead title tr ul").split()
+          "html li main nav ol option p pre script section select style table tbody td tfoot th thead title tr ul").split()
 _INLINE = "a abbr b big button cite code em font i img input ins kbd label mark meta o:p q s small span st1 strike strong sub sup svg u".split()
 _LT, _GT = "(?:<|&lt;)", "(?:>|&gt;)"
 _SPECIAL = re.compile(
-    rf"(?P<skip>{_LT}(?P<skipped>script|style){_GT}.{{0,100000}}?{_LT}/(?P=skipped){_GT}|<!--.{{0,10000}}?-->|<!doctype[^<>]{{0,200}}>)"
+    r"(?P<skip><!doctype[^<>]{0,200}>)"
     rf"|(?P<tag>{_LT}/?(?P<name>{'|'.join(sorted(map(re.escape, _BLOCK + _INLINE), key=len, reverse=True))})(?:\s[^<>]{{0,500}}?)?\s?/?{_GT})"
     r"|(?P<entity>&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2});)"
     r"|(?P<line>\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])"
@@ -54,7 +54,7 @@ _SPECIAL = re.compile(
 
 def _replacement(m: re.Match) -> str:
     "What a special piece of text becomes: at most one character, or the entity as it stands."
-    kind = m.lastgroup if m.lastgroup not in ("skipped", "name") else "tag" if m["tag"] else "skip"
+    kind = m.lastgroup
     if kind == "tag":
         return "\n" if m["name"].lower() in _BLOCK else ""
     if kind == "entity":
@@ -63,8 +63,23 @@ def _replacement(m: re.Match) -> str:
     return {"skip": "\n", "line": "\n", "blank": " ", "drop": "", "surrogate": "\ufffd"}[kind]
 
 
+_HIDDEN = [(re.compile(o, re.I), re.compile(c, re.I)) for o, c in (("<!--", "-->"), (r"<script\b", "</script>"), (r"<style\b", "</style>"))]
+
+
+def _without_scripts(text: str) -> str:
+    "Overwrite scripts, styles and comments by line breaks; no character moves."
+    for opening, closing in _HIDDEN:
+        parts, at = [], 0
+        while (begin := opening.search(text, at)) and (end := closing.search(text, begin.end())):
+            parts += [text[at : begin.start()], "\n" * (end.end() - begin.start())]
+            at = end.end()
+        text = "".join(parts) + text[at:]
+    return text
+
+
 def clean(original: str) -> Clean:
     "Take out markup and invisible characters; line breaks and block tags are `\\n`."
+    original = _without_scripts(original)
     parts, starts, ends, at = [], [], [], 0
     for m in _SPECIAL.finditer(original):
         begin, end, new = m.start(), m.end(), _replacement(m)
