@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOOPBACK', 'logger', 'EMBEDDED', 'client_settings', 'producer_settings', 'consumer_settings', 'Broker',
-           'create_topics', 'wait_for_broker', 'group_settings', 'record', 'send', 'read_topic']
+           'create_topics', 'wait_for_broker', 'group_settings', 'serve_broker', 'record', 'send', 'read_topic']
 
 # %% ../../nbs/live/kafka.ipynb #a2cc8440
 import logging
@@ -97,7 +97,7 @@ class Broker:
         self.stop()
         self._output.seek(0)
         said = self._output.read().decode("utf-8", "replace").strip()[-300:]
-        raise RuntimeError(f"the broker did not start on port {self.port}; is the port in use? It said: {said}")
+        raise OSError(f"the broker did not start on port {self.port}; is the port in use? It said: {said}")
 
     def stop(self) -> None:
         "Stop it, also where it is paused; what it held is gone."
@@ -165,6 +165,22 @@ def group_settings(
     "The timeouts of a consumer group that suit the broker."
     short = {"session.timeout.ms": 6000, "max.poll.interval.ms": 6000, "heartbeat.interval.ms": 1000}
     return {**short, "fetch.wait.max.ms": 50} if cluster == EMBEDDED else {}
+
+# %% ../../nbs/live/kafka.ipynb #33a47afb
+def serve_broker(
+    port: int = 9092,  # 0: any free one
+    partitions: int = 4,
+) -> int:  # 0: stopped by a signal; 1: the broker died
+    "Run the embedded broker with all topics until SIGINT or SIGTERM."
+    stopped = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, _: stopped.append(n))
+    with Broker(port) as broker:
+        create_topics(broker.bootstrap_servers, partitions=partitions)
+        print(f"broker at {broker.bootstrap_servers}, in memory: what it holds is gone when it stops (Ctrl-C)\ntopics: {', '.join(TOPICS)}", flush=True)
+        while not stopped and broker.process.poll() is None:
+            time.sleep(0.1)
+    return 0 if stopped else 1
 
 # %% ../../nbs/live/kafka.ipynb #e47f81df
 def record(message: Message) -> Record:
