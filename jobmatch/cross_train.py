@@ -77,13 +77,13 @@ def _level(path: Path, level: str) -> pd.DataFrame:
 
 def train_cross(
     run: str,  # run folder with the cross_data stage
-    model: str = "mini",  # preset (mini, ms-marco), folder or hub name to start from
+    model: str = "",  # preset (mini, ms-marco), folder or hub name to start from; empty: the body of the run's own bi-encoder
     level: str = "sentence",  # pairs to learn from: sentence or job
     epochs: float = 1.0,  # passes over the pairs
     max_pairs: int = 0,  # train pairs to use; 0: all of the level
     batch_size: int = 32,  # pairs a device and step
     accumulate: int = 1,  # steps whose gradients are added up before an update
-    learning_rate: float = 1e-4,  # peak, after a warm-up over the first tenth
+    learning_rate: float = 2e-4,  # peak, after a warm-up over the first tenth
     max_length: int = 512,  # tokens of both texts together
     save_steps: int = 200,  # steps between checkpoints
     seed: int = 42,
@@ -91,6 +91,7 @@ def train_cross(
     "Train the cross-encoder on `<run>/cross_data`; writes `<run>/cross_train/model` and `history.csv`."
     params = {k: v for k, v in locals().items() if k != "run"}
     inputs = [resolve(run) / "cross_data" / f"{n}.parquet" for n in ("train", "dev")]
+    inputs += [] if model else [resolve(run) / "bi_train" / "model"]
 
     def work(folder: Path) -> dict[str, float]:
         import torch
@@ -98,7 +99,7 @@ def train_cross(
         pairs, dev = _level(inputs[0], level), _level(inputs[1], level).head(2000)
         pairs = pairs.head(max_pairs) if max_pairs else pairs
         torch.manual_seed(seed)  # of the fresh head
-        encoder = load_cross(model, dtype="float32", max_length=max_length)
+        encoder = load_cross(model or str(inputs[2]), dtype="float32", max_length=max_length)
         key = [params, [digest(p) for p in inputs]]
         history = fit_cross(encoder, pairs, checkpoint_folder(folder, key), epochs=epochs, batch_size=batch_size, accumulate=accumulate,
                             learning_rate=learning_rate, save_steps=save_steps, seed=seed)

@@ -318,7 +318,7 @@ def save_matcher(
     shutil.rmtree(tmp, ignore_errors=True)
     for part, stage in (("bi", "bi_train"), ("cross", "cross_train")):
         shutil.copytree(run / stage / "model", tmp / part)
-    matcher.nlp.to_disk(tmp / "spacy")
+    shutil.copytree(matcher.nlp.path, tmp / "spacy")
     write_frame(matcher.attributes, tmp / "attributes.parquet")
     save_index(matcher.index, tmp / "attributes.faiss")
     parts = [digest(tmp / part) for part in _PARTS[1:]]

@@ -35,9 +35,10 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _cpu_has_amx() -> bool:
+def _cpu_multiplies_bf16() -> bool:
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+        flags = Path("/proc/cpuinfo").read_text()
+        return "amx_bf16" in flags or "avx512_bf16" in flags
     except OSError:  # not Linux
         return False
 
@@ -50,7 +51,7 @@ def best_dtype(
 
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    return "bfloat16" if device == "cpu" and _cpu_has_amx() else "float32"
+    return "bfloat16" if device == "cpu" and _cpu_multiplies_bf16() else "float32"
 
 # %% ../../nbs/core/encoders.ipynb #0d043ac1
 @contextmanager
@@ -112,21 +113,43 @@ def load_bi(
     return model
 
 
+def _is_sentence_encoder(path: str) -> bool:
+    "Whether a folder holds a bi-encoder: modules that end in a vector rather than in a score."
+    modules = Path(path) / "modules.json"
+    return modules.is_file() and "Dense" not in modules.read_text(encoding="utf-8")
+
+
+def _fresh_cross(path: str, max_length: int, device: str, dtype: str) -> "sentence_transformers.CrossEncoder":
+    "A sentence encoder's body with a fresh head over the mean of its token vectors."
+    import torch
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    body = Transformer(path, model_kwargs=dict(dtype=getattr(torch, dtype)))
+    body.max_seq_length = max_length
+    dim = body.get_embedding_dimension()
+    score = Dense(dim, 1, activation_function=None, module_output_name="scores")
+    return CrossEncoder(modules=[body, Pooling(dim, "mean"), score], device=device).to(getattr(torch, dtype))
+
+
 def load_cross(
     name: str = "mini",  # a preset, a model folder or a model of the hub
     device: str | None = None,  # a torch device; None: the best here
     dtype: str | None = None,  # `float32`, `bfloat16`, `float16`; None: the best for the device
     max_length: int = 512,  # tokens of sentence and attribute together
 ) -> "sentence_transformers.CrossEncoder":
-    "Load a cross-encoder with one output; a model without such a head (as `mini`) gets a fresh one, the same for the same torch seed."
+    "Load a cross-encoder with one output; a sentence encoder (as `mini`) gets a fresh head, the same for the same torch seed."
     import torch
     from sentence_transformers import CrossEncoder
 
     device = device or best_device()
+    dtype = dtype or best_dtype(device)
     path = _locate(CROSS_PRESETS.get(str(name), str(name)), CROSS_PRESETS)
     with quiet():
-        kind = dict(dtype=getattr(torch, dtype or best_dtype(device)))
-        return CrossEncoder(path, num_labels=1, max_length=max_length, device=device, model_kwargs=kind)
+        if _is_sentence_encoder(path):
+            return _fresh_cross(path, max_length, device, dtype)
+        return CrossEncoder(path, num_labels=1, max_length=max_length, device=device, model_kwargs=dict(dtype=getattr(torch, dtype)))
 
 # %% ../../nbs/core/encoders.ipynb #a24d6a6a
 def encode(
