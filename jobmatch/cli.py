@@ -392,7 +392,7 @@ def fetch_command(args: argparse.Namespace) -> int:
 # %% ../nbs/cli.ipynb #bb57f1b3
 def run_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--run", default=DEFAULT_RUN, help=f"the run's folder, absolute or relative to the repository (default: {DEFAULT_RUN})")
-    parser.add_argument("--source", help="onet, esco, or a folder with your own files")
+    parser.add_argument("--source", help="onet, or a folder with your own jobs, attributes and labels")
     parser.add_argument("--golden-dir", help="a folder with <set>_annotations.csv, skills_en_label.txt or jobs_<set>.jsonl to evaluate on")
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these, by name or number (default: all six)")
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
@@ -419,7 +419,7 @@ def match_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder (default: {DEFAULT_RUN}/model)")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="(default: table)")
     parser.add_argument("--threshold", type=float, metavar="T", help="least probability shown (default: the model's own, chosen on dev)")
-    parser.add_argument("--top-n", type=int, metavar="N", help="at most N attributes an ad (default: all)")
+    parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
     parser.add_argument("--input", choices=["auto", "text", "jsonl", "csv"], default="auto", help="what the files hold (default: by their names)")
     parser.add_argument("--output", metavar="FILE", help="write there and not to the screen")
 
@@ -483,7 +483,7 @@ def stream_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--max-wait-ms", type=float, default=200, metavar="MS", help="how long a micro-batch waits to be filled (default: 200)")
     parser.add_argument("--delivery", choices=["at_least_once", "exactly_once"], default="at_least_once", help="(default: at_least_once)")
     parser.add_argument("--threshold", type=float, metavar="T", help="least probability (default: the model's own)")
-    parser.add_argument("--top-n", type=int, metavar="N", help="at most N attributes an ad (default: all)")
+    parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
     parser.add_argument("--metrics-port", type=int, default=9108, help="for /metrics, /healthz, /readyz; 0: any free one (default: 9108)")
     parser.add_argument("--metrics-host", default="127.0.0.1", help="(default: 127.0.0.1)")
 

@@ -47,7 +47,7 @@ def fill(notebook: dict, place: str, text: str):
 def metrics(run: Path) -> str:
     rows = metrics_rows(read_json(run / "full_pipeline" / "metrics.json"))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]])
+    return "\n".join([lines[0], "|---|---" + "|---:" * (len(rows[0]) - 2) + "|", *lines[1:]])
 
 
 def example(run: Path) -> str:
