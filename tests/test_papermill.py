@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STAGES = ["00_data", "01_bi_train", "02_bi_eval", "03_cross_data", "04_cross_train", "05_full_pipeline"]
-SMALL = ["n_jobs=24", "n_workers=0", "max_sentences=120", "job_positives=1", "small=200", "cross_train.learning_rate=3e-4"]
+SMALL = ["n_jobs=12", "n_workers=0", "max_sentences=40", "job_positives=1", "small=50", "top_k=5"]
 
 
 def call(*words: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
@@ -109,7 +109,7 @@ def test_a_stopped_run_goes_on(elsewhere, sign):
     assert not (run / "notebooks" / "00_data.ipynb").exists()
     run_chain(run, "--stages", "00", cwd=elsewhere)
     assert (run / "notebooks" / "00_data.ipynb").exists() and not partial.exists()
-    assert record(run, "00_data")["parameters"]["n_jobs"] == 24
+    assert record(run, "00_data")["parameters"]["n_jobs"] == 12
 
 
 def kernels_of(pid: int) -> list[int]:
