@@ -282,6 +282,8 @@ def make_data(
     params = dict(source=source, n_jobs=n_jobs, negatives=negatives, seed=seed, columns=columns, allow_pickle=allow_pickle)
 
     def work(out: Path) -> dict[str, float]:
+        for left in out.glob(".*.tmp.*"):  # half a file of a run that was killed
+            left.unlink()
         problems = []
         attributes, jobs, labels = _read(source, columns, n_jobs, seed, allow_pickle, problems)
         path = write_frame(attributes, out / "attributes.parquet")
@@ -301,4 +303,4 @@ def make_data(
 if __name__ == "__main__" and "get_ipython" not in globals():
     from fastcore.script import call_parse
 
-    call_parse(make_data)()
+    call_parse(make_data)  # reads the command line and runs, since this is the script
