@@ -220,13 +220,13 @@ def run_stages(
     stages: list[str] | None = None,
 ):
     "Run the stages of a run through papermill, skipping those that are done."
-    sources = {stage: root() / "nbs" / f"{stage}.ipynb" for stage in choose_stages(stages)}
+    chosen, sources = choose_stages(stages), {stage: root() / "nbs" / f"{stage}.ipynb" for stage in STAGES}
     missing = [p.name for p in sources.values() if not p.is_file()]
     if missing:
         raise UsageError(f"no {', '.join(missing)} in {root() / 'nbs'}; `jobmatch run` needs the repository, installed with pip install -e .")
     todo = plan({stage: notebook_parameters(p) for stage, p in sources.items()}, {**overrides, "run": run})
-    for i, (stage, source) in enumerate(sources.items(), 1):
-        label, out = f"[{i}/{len(sources)}] {stage}", resolve(run) / "notebooks" / f"{stage}.ipynb"
+    for i, stage in enumerate(chosen, 1):
+        label, source, out = f"[{i}/{len(chosen)}] {stage}", sources[stage], resolve(run) / "notebooks" / f"{stage}.ipynb"
         if stage_done(stage, run, source, out, todo[stage]):
             print(f"{label}: already done", flush=True)
             continue
@@ -334,7 +334,7 @@ def as_table(
             for e in m.evidence[:evidence]:
                 yield from textwrap.wrap(f"[{e.start}:{e.end}] {_plain(e.text)}", width, initial_indent=" " * 8, subsequent_indent=" " * 10)
             if len(m.evidence) > evidence:
-                yield f"        … and {len(m.evidence) - evidence} more sentences"
+                yield f"        … and {len(m.evidence) - evidence} more"
         yield ""
 
 

@@ -1,6 +1,7 @@
 "`jobmatch match` on whatever users feed it: good, broken, empty, wrongly encoded, piped."
 
 import csv
+import functools
 import io
 import json
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobmatch.cli import main, read_ads
+from jobmatch.full_pipeline import Matcher
 from jobmatch.tiny import tiny_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,9 +21,12 @@ ADS = sorted(map(str, (ROOT / "examples" / "ads").iterdir()))
 TEXT = "Wir suchen Köche.\nYou weld pipes • and test “valves” for leaks."
 
 
-@pytest.fixture(scope="session")
-def model() -> str:
-    return str(tiny_run() / "model")
+@pytest.fixture(scope="module")
+def model():
+    "A small model folder, which the calls of this process load only once."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Matcher, "load", functools.cache(Matcher.load))
+        yield str(tiny_run() / "model")
 
 
 def matches(capsys, *words: str) -> list[dict]:
