@@ -20,7 +20,7 @@ import pandas as pd
 from .core.runs import digest, read_frame, resolve, run_stage, write_frame
 from .core.schema import DataError, Problem, passages, problems_frame
 from .core.shards import map_shards
-from .core.sources import SPLITS, WHEELS, _one_split, fetch, load_source, normal
+from .core.sources import SPLITS, WHEELS, fetch, load_source, normal
 from .core.text import Sentence, split
 
 # %% ../nbs/00_data.ipynb #173cd34f
@@ -173,17 +173,6 @@ def make_shard(
         write_frame(pd.DataFrame(rows[name], columns=list(types)).astype(types), folder / f"{name}.parquet")
 
 # %% ../nbs/00_data.ipynb #348dc07a
-def _without_repeats(labels: pd.DataFrame, samples: pd.DataFrame, problems: list) -> tuple[pd.DataFrame, pd.DataFrame]:
-    "Keep each labelled sentence in one split."
-    placed = labels[labels["start"].notna()]
-    lost = placed[placed["split"] != _one_split(placed, "sentence")] if len(placed) else placed
-    problems += [Problem(r.source, None, "sentence", f"{r.split} sentence is labelled in a held-out split too", json.dumps(
-        dict(job_id=r.job_id, attribute_id=r.attribute_id, sentence=r.sentence), ensure_ascii=False)) for r in lost.itertuples()]
-    gone = set(zip(lost["job_id"], lost["start"]))
-    kept = [(j, s) not in gone for j, s in zip(samples["job_id"], samples["start"])]
-    return labels.drop(lost.index).reset_index(drop=True), samples[kept].reset_index(drop=True)
-
-
 def _without_contradictions(samples: pd.DataFrame) -> pd.DataFrame:
     "Drop random negatives that are positive for the same sentence elsewhere."
     keys = pd.Series(list(zip(samples["sentence"].map(normal), samples["attribute_id"])), index=samples.index, dtype=object)
@@ -244,8 +233,7 @@ def _assemble(out: Path, shards: list[Path], problems: list, seed: int) -> dict[
     "Join the shards' tables and write the final files."
     tables = {n: pd.concat([read_frame(s / f"{n}.parquet") for s in shards], ignore_index=True) for n in _TABLES}
     problems += [Problem(**r) for r in tables.pop("problems").astype(object).replace({np.nan: None}).to_dict("records")]
-    tables["labels"], samples = _without_repeats(tables["labels"], tables.pop("samples"), problems)
-    samples = _without_contradictions(samples)
+    samples = _without_contradictions(tables.pop("samples"))
     for name, few in (("train", 5000), ("dev", 1000)):
         final = samples[samples["split"] == name].drop(columns="split").reset_index(drop=True)
         tables[f"{name}_samples_final"] = final
@@ -263,7 +251,15 @@ def _counts(jobs: pd.DataFrame, tables: dict[str, pd.DataFrame], problems: list)
         counts |= {f"{s}.{name}": n for s, n in tables[name]["split"].value_counts().items()}
     for s in ("train", "dev"):
         counts |= {f"{s}.{kind}": n for kind, n in tables[f"{s}_samples_final"]["kind"].value_counts().items()}
-    return {k: float(n) for k, n in sorted(counts.items())} | {"rejects": float(len(problems))}
+    counts = {k: float(n) for k, n in sorted(counts.items())}
+    return counts | {"rejects": float(len(problems)), "golden.seen": _seen(tables["labels"])}
+
+
+def _seen(labels: pd.DataFrame) -> float:
+    "Share of the labelled golden sentences that are labelled in train too."
+    keys = labels["sentence"].dropna().map(normal)
+    golden = keys[labels["split"] == "golden"]
+    return round(float(golden.isin(set(keys[labels["split"] == "train"])).mean()), 4) if len(golden) else 0.0
 
 # %% ../nbs/00_data.ipynb #d590dc07
 def make_data(
@@ -276,7 +272,7 @@ def make_data(
     shard_size: int = 100,  # jobs a shard
     columns: str = "",  # column names of a user's folder, by table, as JSON or a dict: {"jobs": {"text": "Description"}}
     allow_pickle: bool = False,  # read pickles of the folder, which can run any code?
-) -> dict[str, float]:  # numbers of jobs, sentences, labels and samples by split, and of rejects
+) -> dict[str, float]:  # numbers of jobs, sentences, labels and samples by split, of rejects, and the share golden.seen
     "Write attributes, jobs, labels, sentences and samples to `<run>/data`."
     columns = _mapping(columns)
     params = dict(source=source, n_jobs=n_jobs, negatives=negatives, seed=seed, columns=columns, allow_pickle=allow_pickle)

@@ -272,16 +272,29 @@ def _set_aside(rows: pd.DataFrame, where: pd.Series, column: str, reason: str, r
     return rows[~where]
 
 
+def _fill_splits(jobs: pd.DataFrame, labelled: set[str], seed: int) -> pd.DataFrame:
+    "Give a split that chance left without a labelled job, as happens to small folders, a tenth of the labelled train jobs."
+    split = dict(zip(jobs["job_id"], jobs["split"]))
+    labelled = labelled & set(jobs.loc[~jobs["text"].map(normal).duplicated(keep=False), "job_id"])
+    for name in ("golden", "dev"):
+        free = sorted((j for j in labelled if split.get(j) == "train"), key=lambda j: digest([seed, name, j]))
+        if len(free) > 2 and not any(split.get(j) == name for j in labelled):
+            split |= dict.fromkeys(free[: max(len(free) // 10, 1)], name)
+    return jobs.assign(split=jobs["job_id"].map(split))
+
+
 def _split_jobs(jobs: pd.DataFrame, labels: pd.DataFrame, seed: int, rejects: list) -> pd.DataFrame:
     "Give each job its split; an ad that stands in two splits under several ids is kept in one."
-    if "split" not in jobs:
+    given = "split" in jobs
+    if not given:
         golden = set(labels.loc[labels["golden"].astype(bool), "job_id"])
         jobs = jobs.assign(split=[("golden" if j in golden else split_of(j, seed, golden=not golden)) for j in jobs["job_id"]])
     keeper = _one_split(jobs, "text")
     repeats = jobs["split"] != keeper
     rejects += [Problem("jobs", None, "text", f"{r.split} job repeats the text of a {keeper[r.Index]} job", r.job_id)
                 for r in jobs[repeats].itertuples()]
-    return jobs[~repeats].reset_index(drop=True)
+    jobs = jobs[~repeats].reset_index(drop=True)
+    return jobs if given else _fill_splits(jobs, set(labels.loc[labels["label"] == 1, "job_id"]), seed)
 
 
 def _user_folder(folder: Path, columns: dict | None, seed: int, rejects: list, allow_pickle: bool):
@@ -302,8 +315,13 @@ def _user_folder(folder: Path, columns: dict | None, seed: int, rejects: list, a
     labels = _user_labels(folder, reading, columns=columns.get("labels"), job_ids=known[0], attribute_ids=known[1], **options)
     if reading.problems:
         raise DataError(reading.problems)
-    jobs = _split_jobs(jobs, labels, seed, rejects)
-    return attributes, jobs, _split_labels(labels, jobs, rejects)
+    between = []  # problems of the files taken together
+    jobs = _split_jobs(jobs, labels, seed, between)
+    labels = _split_labels(labels, jobs, between)
+    if between and rejects is None:
+        raise DataError(between)
+    (rejects if rejects is not None else []).extend(between)
+    return attributes, jobs, labels
 
 
 def _split_labels(labels: pd.DataFrame, jobs: pd.DataFrame, rejects: list) -> pd.DataFrame:
