@@ -106,4 +106,4 @@ def eval_bi(
 if __name__ == "__main__" and "get_ipython" not in globals():
     from fastcore.script import call_parse
 
-    call_parse(eval_bi)()
+    call_parse(eval_bi)

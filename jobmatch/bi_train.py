@@ -124,4 +124,4 @@ def train_bi(
 if __name__ == "__main__" and "get_ipython" not in globals():
     from fastcore.script import call_parse
 
-    call_parse(train_bi)()
+    call_parse(train_bi)

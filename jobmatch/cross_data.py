@@ -151,4 +151,4 @@ def make_pairs(
 if __name__ == "__main__" and "get_ipython" not in globals():
     from fastcore.script import call_parse
 
-    call_parse(make_pairs)()
+    call_parse(make_pairs)

@@ -117,4 +117,4 @@ def train_cross(
 if __name__ == "__main__" and "get_ipython" not in globals():
     from fastcore.script import call_parse
 
-    call_parse(train_cross)()
+    call_parse(train_cross)

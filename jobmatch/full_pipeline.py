@@ -417,7 +417,7 @@ def run_pipeline(
     golden_dir: str = "",  # folder of a benchmark to measure on as well
     seed: int = 42,  # of the bootstrap
 ) -> dict[str, float]:  # `<set>.<metric>`
-    "Build the model folder `<run>/model`, and measure it; writes `<run>/full_pipeline/{metrics.json,matches.parquet,report.html}`."
+    "Build the model folder `<run>/model`, and measure it; writes `<run>/full_pipeline/{metrics.json,scored.parquet,matches.parquet,report.html}`."
     params = {k: v for k, v in locals().items() if k != "run"}
     folder, data = resolve(run), resolve(run) / "data"
     inputs = [data / f"{n}.parquet" for n in ("attributes", "jobs", "sentences", "labels")]
@@ -429,6 +429,7 @@ def run_pipeline(
         _, bi_thresholds = calibrate(matcher, dev, threshold)
         save_matcher(matcher, folder, folder / "model")
         scored = score_set(matcher, golden)
+        write_frame(scored, out / "scored.parquet")
         metrics = _stock(folder) | measure(matcher, golden, bi_thresholds, scored)
         metrics |= dict(zip(("golden.f1_gain_low", "golden.f1_gain_high"), f1_gain(matcher, golden, scored, bi_thresholds, seed)))
         for other in read_golden_dir(resolve(golden_dir), matcher.attributes) if golden_dir else []:
@@ -474,4 +475,4 @@ def _notes(metrics: dict[str, float], matcher: Matcher, golden: GoldenSet) -> li
 if __name__ == "__main__" and "get_ipython" not in globals():
     from fastcore.script import call_parse
 
-    call_parse(run_pipeline)()
+    call_parse(run_pipeline)
