@@ -4,11 +4,13 @@ nbdev's processors turn the notebooks into pages (exported cells become document
 them, strictly: a broken link or an option nobody reads fails the build. Neither needs Quarto or the network.
 """
 
+import ast
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -19,9 +21,9 @@ from nbdev.serve import proc_nbs
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = {
     "Stages": r"0[0-5]_.*\.ipynb",
-    "Live": r"(0[6-9]|[1-9]\d)_.*\.ipynb",
+    "Live": r"((0[6-9]|[1-9]\d)_.*|live/.*)\.ipynb",
     "Command line": r"cli\.ipynb",
-    "Building blocks": r"core/.*\.ipynb",
+    "Building blocks": r"(core/.*|tiny)\.ipynb",
 }
 
 
@@ -43,6 +45,34 @@ def quoted_annotations():
     docments.signature = signature
 
 
+def split_openings(folder: Path) -> Path:
+    "Copy the notebooks, with title and `> ` line in a cell of their own: nbdev makes that cell a page's head, and drops the rest of it."
+    for path in (ROOT / "nbs").rglob("*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        first = notebook["cells"][0]
+        head = re.match(r"# .*\n+> .*\n?", "".join(first["source"]))
+        if head and head.end() < len("".join(first["source"])):
+            rest = {**first, "id": "opening", "source": "".join(first["source"])[head.end() :].lstrip("\n")}
+            notebook["cells"][:1] = [{**first, "source": head[0]}, rest]
+        target = folder / path.relative_to(ROOT / "nbs")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(notebook), encoding="utf-8")
+    return folder
+
+
+def fold_in_source(text: str) -> str:
+    "Put a symbol's code, folded, where nbdev links to a host that a reader may not reach."
+    link = re.search(r"\[source\]\([^)]*/(jobmatch/[\w/]+\.py)#L(\d+)\)\{[^}]*\}\n+", text)
+    if not link:
+        return text
+    code = (ROOT / link[1]).read_text(encoding="utf-8")
+    starts = {min([n.lineno, *(d.lineno for d in n.decorator_list)]): n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    line = int(link[2])
+    lines = code.splitlines()[line - 1 : starts[line].end_lineno] if line in starts else []
+    fold = "\n\n::: {.callout-note collapse=true title='Source'}\n```python\n" + "\n".join(lines) + "\n```\n:::\n" if lines else ""
+    return text[: link.start()] + text[link.end() :] + fold
+
+
 def copy_pages(cache: Path, site: Path) -> list[Path]:
     "Copy the processed notebooks under their pages' names; the notebooks' paths in the order of reading."
     sources = sorted(p.relative_to(cache) for p in cache.rglob("*.ipynb") if site not in p.parents)
@@ -52,6 +82,10 @@ def copy_pages(cache: Path, site: Path) -> list[Path]:
             source = "".join(cell["source"])
             if cell["cell_type"] == "raw":
                 source = re.sub(r"^output-file: .*\n", "", source, flags=re.M)
+            for output in cell.get("outputs", []):
+                shown = output.get("data", {})
+                if "text/markdown" in shown:
+                    shown["text/markdown"] = fold_in_source("".join(shown["text/markdown"]))
             cell["source"] = re.sub(r"(\]\((?:[\w/.]*/)?)\d\d_(\w+\.(?:ipynb|html))", r"\1\2", source)
         target = site / page_name(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,8 +122,9 @@ def _flat(contents: list) -> set[str]:
 
 def build() -> Path:
     quoted_annotations()
-    # processors of one process: the patch above holds in all of them
-    cache = proc_nbs(force=True, n_workers=0)
+    with tempfile.TemporaryDirectory() as scratch:
+        # in this process alone: the patch above would not reach others
+        cache = proc_nbs(split_openings(Path(scratch)), force=True, n_workers=0)
     site = cache / "_pages"
     sources = copy_pages(cache, site)
     (site / "_quarto.yml").write_text(yaml.safe_dump(site_config(sources), sort_keys=False), encoding="utf-8")

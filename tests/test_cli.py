@@ -95,7 +95,7 @@ ODD = {
     "other scripts": "Мы ищем сварщика. Он варит трубы.\n配管を溶接し、弁を検査します。\nنبحث عن لحام.",
     "emoji": "🔥🔥 Weld pipes 🔧! 👩‍🏭 Test valves for leaks 💧.",
     "HTML": "<p>Weld&nbsp;pipes &amp; test <b>valves</b>.</p><script>var weld = 1;</script>",
-    "one long line": "weld pipes and " * 2000,
+    "one long line": "weld pipes and " * 500,
     "control characters": "Weld pipes.\x00\x1b[31m Test valves.\x07",
 }
 
