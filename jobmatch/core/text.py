@@ -62,7 +62,7 @@ def _replacement(m: re.Match) -> str:
         return m[0] if len(char) != 1 else " " if char.isspace() else "" if _SPECIAL.match(char) else char
     return {"skip": "\n", "line": "\n", "blank": " ", "drop": "", "surrogate": "\ufffd"}[kind]
 
-
+# %% ../../nbs/core/text.ipynb #89374cd8
 _HIDDEN = [(re.compile(o, re.I), re.compile(c, re.I)) for o, c in (("<!--", "-->"), (r"<script\b", "</script>"), (r"<style\b", "</style>"))]
 
 
@@ -76,7 +76,7 @@ def _without_scripts(text: str) -> str:
         text = "".join(parts) + text[at:]
     return text
 
-
+# %% ../../nbs/core/text.ipynb #2952050c
 def clean(original: str) -> Clean:
     "Take out markup and invisible characters; line breaks and block tags are `\\n`."
     original = _without_scripts(original)
@@ -115,7 +115,7 @@ def _unwrap(text: str) -> str:
         return m[0].replace("\n", " ") if long else m[0]
     return _WRAPPED.sub(blank, text)
 
-
+# %% ../../nbs/core/text.ipynb #ad06aa8b
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     "Narrow a span to what is neither white space nor a bullet in front."
     bullet = _BULLET.match(text, start, end)
@@ -255,7 +255,7 @@ def _sentences(c: Clean, spans: list[tuple[int, int]], min_chars: int) -> list[S
                 out.append(c.sentence(s, e))
     return out
 
-
+# %% ../../nbs/core/text.ipynb #36056a99
 def split(
     texts: list[str],
     nlp: "spacy.language.Language | None" = None,  # from `load_nlp`; None: the embedded model
