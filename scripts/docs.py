@@ -66,9 +66,10 @@ def fold_in_source(text: str) -> str:
     if not link:
         return text
     code = (ROOT / link[1]).read_text(encoding="utf-8")
-    starts = {min([n.lineno, *(d.lineno for d in n.decorator_list)]): n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     line = int(link[2])
-    lines = code.splitlines()[line - 1 : starts[line].end_lineno] if line in starts else []
+    nodes = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    spans = [(min([n.lineno, *(d.lineno for d in n.decorator_list)]), n.lineno, n.end_lineno) for n in nodes]
+    lines = next((code.splitlines()[first - 1 : last] for first, own, last in spans if line in (first, own)), [])
     fold = "\n\n::: {.callout-note collapse=true title='Source'}\n```python\n" + "\n".join(lines) + "\n```\n:::\n" if lines else ""
     return text[: link.start()] + text[link.end() :] + fold
 
