@@ -15,7 +15,7 @@ from .core.ann import build_index, search
 from .core.encoders import encode, load_bi
 from .core.golden import GoldenSet, job_gold, pool_jobs, read_golden_dir, split_set
 from .core.metrics import best_threshold, ranking_metrics, threshold_sweep, top_n_sweep
-from .core.runs import finished_run, read_frame, read_json, resolve, run_stage, write_frame, write_json
+from .core.runs import read_frame, read_json, resolve, run_stage, write_frame, write_json
 
 # %% ../nbs/02_bi_eval.ipynb #af079a64
 def retrieve(

@@ -24,7 +24,7 @@ from .core.encoders import best_device, encode, load_bi, load_cross, score_pairs
 from .core.golden import GoldenSet, job_gold, pool_jobs, read_golden_dir, split_set
 from .core.metrics import (apply_calibration, best_threshold, bootstrap, ece, fit_calibration, ranking_metrics, reliability,
                                    threshold_sweep, top_n_sweep)
-from .core.runs import digest, finished_run, read_frame, read_json, resolve, run_stage, write_frame, write_json
+from .core.runs import digest, read_frame, read_json, resolve, run_stage, write_frame, write_json
 from .core.schema import Evidence, Match, passages
 
 # %% ../nbs/05_full_pipeline.ipynb #4396b038
