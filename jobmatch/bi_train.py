@@ -30,9 +30,9 @@ def recall_on_dev(
     samples: pd.DataFrame,  # dev samples: sentence, attribute_id, label
     attributes: pd.DataFrame,  # the whole taxonomy
     ks: tuple[int, ...] = (1, 5, 10, 50),
-) -> "sentence_transformers.evaluation.SentenceEvaluator":
+) -> "sentence_transformers.sentence_transformer.evaluation.SentenceEvaluator":
     "An evaluator that ranks all attributes for each dev sentence by FAISS."
-    from sentence_transformers.evaluation import SentenceEvaluator
+    from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
     gold = samples[samples.label == 1].groupby("sentence", sort=False).attribute_id.agg(set)
     ids = attributes.attribute_id.to_numpy()
@@ -63,14 +63,14 @@ def _arguments(checkpoints: Path, prompts: dict[str, str], *, epochs, batch_size
 def fit_bi(
     encoder: "sentence_transformers.SentenceTransformer",  # is trained in place
     pairs: pd.DataFrame,  # anchor, positive
-    evaluator: "sentence_transformers.evaluation.SentenceEvaluator",
+    evaluator: "sentence_transformers.sentence_transformer.evaluation.SentenceEvaluator",
     checkpoints: Path,  # where to save and resume
     **settings,  # epochs, batch_size, accumulate, learning_rate, eval_steps, seed
 ) -> pd.DataFrame:  # step, loss, recall@k by step
     "Train by MNRL with in-batch negatives."
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     encoder.model_card_data.generate_widget_examples = False
     prompts = dict(anchor=encoder.prompts["query"], positive=encoder.prompts["document"])

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -167,6 +168,12 @@ def is_current(
     return all(sizes.get(name) == size for name, size in run["outputs"].items())
 
 # %% ../../nbs/core/runs.ipynb #9deefc70
+def _sweep(folder: Path) -> None:
+    "Remove what a killed process had not finished writing."
+    for path in folder.rglob(".*.tmp*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def run_stage(
     folder: str | Path,  # the stage's folder, made where missing
     params: dict,  # plain values; `seed` among them where there is chance
@@ -185,6 +192,7 @@ def run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     if is_main():
         (folder / "run.json").unlink(missing_ok=True)
+        _sweep(folder)
     begin = time.perf_counter()
     metrics = work(folder)
     if is_main():
