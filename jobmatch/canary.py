@@ -84,7 +84,8 @@ class Plan:
     shadow: float = 5.0  # percent of the ads that the champion serves and both match
     machine: float = 0.1  # at most this share of a worker's time goes to the shadow
     alpha: float = 0.03  # chance that the test on accepted matches ever stops an equal challenger
-    z: float = 4.0  # standard errors by which a guard rail must be clear of its limit
+    fail: float = 4.0  # standard errors beyond its limit from which a guard rail fails
+    clear: float = 2.0  # standard errors within its limit from which it passes
     errors: float = 0.01  # the challenger's share of failed ads, above the champion's
     slower: float = 1.25  # the challenger's p99 over the champion's
     match_rate: float = 0.2  # matches an ad, relative to the champion's, up or down
@@ -217,7 +218,7 @@ def signals(
         else:
             champion = (state["before"] if step["percent"] == 100 else state["counts"]["champion"]).get(signal)
             margin, error, value = rail(signal, champion, own.get(signal, [0, 0, 0]), plan)
-            failed, passed = margin < -plan["z"] * error, margin > plan["z"] * error
+            failed, passed = margin < -plan["fail"] * error, margin > plan["clear"] * error
         missing = quiet > timedelta(hours=plan["patience"])
         verdict = "fail" if failed else "missing" if missing else "pass" if passed and n >= least else "undecided"
         out[signal] = dict(verdict=verdict, value=None if math.isnan(value) else float(f"{value:.4g}"), n=n)
@@ -350,7 +351,7 @@ def simulate(
     "Simulate a rollout."
     rng, start = np.random.default_rng(seed), datetime(2026, 1, 5, tzinfo=timezone.utc)
     state = new_rollout("champion", "challenger", dict(champion="1", challenger="2"), plan, start)
-    path, judged = [], 0
+    path = []
     for hour in range(1, hours + 1):
         now, percent = start + timedelta(hours=hour), percent_of(state)
         path.append((hour, percent, math.exp(log_evidence(state["test"]))))
@@ -368,9 +369,8 @@ def summarize(
     rows = []
     for kind, runs in results.items():
         back = [r for r in runs if r["status"] == "rolled back"]
-        share = lambda chosen: sum(chosen) / len(runs)
-        rows.append(dict(challenger=kind, rollouts=len(runs), promoted=share(r["status"] == "promoted" for r in runs), rolled_back=len(back) / len(runs),
-                         before_25=share(r["status"] == "rolled back" and r["percent"] < 25 for r in runs), median_ads=int(np.median([r["ads"] for r in runs])),
-                         median_judged=int(np.median([r["judged"] for r in runs])),
+        rows.append(dict(challenger=kind, rollouts=len(runs), promoted=np.mean([r["status"] == "promoted" for r in runs]),
+                         rolled_back=len(back) / len(runs), before_25=sum(r["percent"] < 25 for r in back) / len(runs),
+                         median_ads=int(np.median([r["ads"] for r in runs])), median_judged=int(np.median([r["judged"] for r in runs])),
                          reasons=", ".join(pd.Series([r["reason"] for r in back], dtype=str).value_counts().index[:3])))
     return pd.DataFrame(rows).set_index("challenger")
