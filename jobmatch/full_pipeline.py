@@ -417,7 +417,7 @@ def run_pipeline(
     golden_dir: str = "",  # folder of a benchmark to measure on as well
     seed: int = 42,  # of the bootstrap
 ) -> dict[str, float]:  # `<set>.<metric>`
-    "Build the model folder `<run>/model`, and measure it; writes `<run>/full_pipeline/{metrics.json,scored.parquet,matches.parquet,report.html}`."
+    "Build the model folder `<run>/model`, and measure it; writes `<run>/full_pipeline/{metrics.json,scored_*.parquet,matches.parquet,report.html}`."
     params = {k: v for k, v in locals().items() if k != "run"}
     folder, data = resolve(run), resolve(run) / "data"
     inputs = [data / f"{n}.parquet" for n in ("attributes", "jobs", "sentences", "labels")]
@@ -426,10 +426,11 @@ def run_pipeline(
     def work(out: Path) -> dict[str, float]:
         matcher = assemble(folder, top_k)
         dev, golden = (split_set(data, s) for s in ("dev", "golden"))
-        _, bi_thresholds = calibrate(matcher, dev, threshold)
+        dev_scored, bi_thresholds = calibrate(matcher, dev, threshold)
         save_matcher(matcher, folder, folder / "model")
         scored = score_set(matcher, golden)
-        write_frame(scored, out / "scored.parquet")
+        for name, table in (("dev", dev_scored), ("golden", scored)):
+            write_frame(table, out / f"scored_{name}.parquet")
         metrics = _stock(folder) | measure(matcher, golden, bi_thresholds, scored)
         metrics |= dict(zip(("golden.f1_gain_low", "golden.f1_gain_high"), f1_gain(matcher, golden, scored, bi_thresholds, seed)))
         for other in read_golden_dir(resolve(golden_dir), matcher.attributes) if golden_dir else []:
