@@ -123,7 +123,7 @@ def make_pairs(
     negatives: int = 2,  # hard negatives for each text with gold
     random_negatives: int = 2,  # and negatives from anywhere in the taxonomy
     top_k: int = 20,  # hard ones are drawn from the bi-encoder's best this many
-    max_sentences: int = 4200,  # train sentences with gold to take; 0: all
+    max_sentences: int = 3600,  # train sentences with gold to take; 0: all
     job_positives: int = 4,  # gold attributes taken of each job, for the job level
     small: int = 2000,  # pairs in train_small and dev_small
     seed: int = 42,
