@@ -7,7 +7,9 @@ __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'Usage
            'choose_stages', 'plan', 'ran_through', 'stage_done', 'StageError', 'run_notebook', 'run_stages',
            'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments',
            'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'broker_arguments',
-           'broker_command', 'stream_arguments', 'stream_command', 'make_parser', 'main']
+           'broker_command', 'stream_arguments', 'stream_command', 'serve_arguments', 'serve_command', 'log_arguments',
+           'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments', 'feedback_command', 'make_parser',
+           'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -166,7 +168,7 @@ def _engine(label: str) -> str:
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
             tail = _Tail(nb_man.pbar, label)
-            kwargs |= {"stdout_file": tail, "stderr_file": tail, "extra_arguments": ["--log-level=ERROR"]}
+            kwargs |= {"stdout_file": tail, "stderr_file": tail, "extra_arguments": ["--log-level=CRITICAL"]}
             super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
 
     papermill_engines.register("jobmatch", ShowingEngine)
@@ -499,6 +501,111 @@ def stream_command(args: argparse.Namespace) -> int:
         raise UsageError(str(e)) from None
 
 # %% ../nbs/cli.ipynb #6aa5a4bf
+def serve_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder (default: {DEFAULT_RUN}/model)")
+    parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine alone)")
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: 8000)")
+    parser.add_argument("--ads", metavar="FILE", default="", help="ads to pick from, JSONL or CSV (job_id, text, title)")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="for matches and feedback without a broker (default: outputs/log)")
+    parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker for matches and feedback (default: none)")
+    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--keep-texts", action="store_true", help="keep the texts of ads that get feedback in the log's folder, for `feedback export`")
+    parser.add_argument("--threshold", type=float, metavar="T", help="least probability (default: the model's own)")
+    parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
+    parser.add_argument("--max-body", type=int, default=1_000_000, metavar="BYTES", help="of a request (default: 1000000)")
+    parser.add_argument("--per-minute", type=float, default=120, metavar="N", help="requests of one client (default: 120)")
+
+
+def serve_command(args: argparse.Namespace) -> int:
+    "Serve a page and an API to review matches; JOBMATCH_API_KEY sets a key."
+    from jobmatch.live.serve import run_serve
+
+    given = {name: value for name, value in vars(args).items() if name != "command"}
+    paths = {"model": _where(args.model), "ads": args.ads and _where(args.ads)}
+    try:
+        return run_serve(**given | paths, api_key=os.environ.get("JOBMATCH_API_KEY", ""))
+    except (OSError, ValueError) as e:
+        raise UsageError(str(e)) from None
+
+# %% ../nbs/cli.ipynb #973f3ae5
+def log_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="where the Parquet files go (default: outputs/log)")
+    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
+    parser.add_argument("--group", default="jobmatch-log", help="(default: jobmatch-log)")
+    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+
+
+def log_command(args: argparse.Namespace) -> int:
+    "Write the topics match-log and match-feedback to Parquet files by day until Ctrl-C or SIGTERM."
+    from jobmatch.live.ops import log_to
+    from jobmatch.monitor import run_log
+
+    log_to()
+    try:
+        return run_log(**{name: value for name, value in vars(args).items() if name != "command"})
+    except (OSError, ValueError) as e:
+        raise UsageError(str(e)) from None
+
+# %% ../nbs/cli.ipynb #064ba5bf
+def drift_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log (default: outputs/log)")
+    parser.add_argument("--out", default="outputs/drift", help="where drift.json and report.html go (default: outputs/drift)")
+    parser.add_argument("--until", default="", metavar="TIME", help="end of the window, ISO 8601 (default: now)")
+    parser.add_argument("--days", type=float, default=1, help="length of the window (default: 1)")
+    parser.add_argument("--weeks", type=int, default=8, help="of reference before it (default: 8)")
+    parser.add_argument("--model-version", default="", help="(default: that of the last ad)")
+    parser.add_argument("--alpha", type=float, default=0.005, help="chance of a false alarm (default: 0.005)")
+    parser.add_argument("--no-report", dest="report", action="store_false", help="leave the HTML report out")
+    parser.add_argument("--rules", metavar="FILE", default="", help="JSON: which function to call for which alert (see 08_monitor)")
+    parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker to send alerts to (default: none)")
+    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+
+
+def drift_command(args: argparse.Namespace) -> int:
+    "Compare the log's last days with the weeks before."
+    from jobmatch.monitor import run_drift
+
+    given = {name: value for name, value in vars(args).items() if name != "command"}
+    try:
+        table, alerts = run_drift(**given | {"rules": args.rules and _where(args.rules)})
+    except (OSError, ValueError) as e:
+        raise UsageError(str(e)) from None
+    columns = ["scope", "statistic", "value", "expected", "z", "p", "alarm"]
+    print(table.groupby("scope", sort=False).head(5)[columns].round(4).to_string(index=False))
+    print("\n".join(a["message"] for a in alerts) or "no alarm", f"details: {resolve(args.out)}", sep="\n")
+    return 0
+
+# %% ../nbs/cli.ipynb #ed9e17d7
+def feedback_arguments(parser: argparse.ArgumentParser):
+    actions = parser.add_subparsers(dest="action", required=True, metavar="export|precision")
+    export = actions.add_parser("export", help="write feedback as labelled jobs that `jobmatch run --source FOLDER` takes")
+    export.add_argument("out", metavar="FOLDER", help="the folder to write")
+    export.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder, for its attributes (default: {DEFAULT_RUN}/model)")
+    export.add_argument("--jobs", metavar="FILE", default="", help="the ads' texts, JSONL or CSV (default: those kept by `serve --keep-texts`)")
+    export.add_argument("--base", default="", help="onet, or a folder with your own jobs, that the feedback is added to")
+    precision = actions.add_parser("precision", help="precision of the judged matches")
+    precision.add_argument("--by", nargs="+", default=["model_version"], help="model_version, attribute_group, week, source (default: model_version)")
+    for action in (export, precision):
+        action.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log (default: outputs/log)")
+
+
+def feedback_command(args: argparse.Namespace) -> int:
+    "Export feedback for the next training, or show what it says of precision."
+    from jobmatch.monitor import export_feedback, online_precision, open_log
+
+    try:
+        if args.action == "precision":
+            print(online_precision(open_log(args.folder), tuple(args.by)).round(3).to_string(index=False))
+            return 0
+        base = _where(args.base) if args.base and Path(args.base).is_dir() else args.base
+        out = str(Path(args.out).absolute())
+        counts = export_feedback(args.folder, out, str(Path(_where(args.model)) / "attributes.parquet"), args.jobs and _where(args.jobs), base)
+    except ValueError as e:
+        raise UsageError(str(e)) from None
+    print(f"{out}: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
+    return 0
+
+# %% ../nbs/cli.ipynb #05d79747
 # name → (adds its arguments, carries it out); the first line of the second's docstring is its help
 COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "fetch": (fetch_arguments, fetch_command),
@@ -506,6 +613,10 @@ COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "match": (match_arguments, match_command),
     "broker": (broker_arguments, broker_command),
     "stream": (stream_arguments, stream_command),
+    "log": (log_arguments, log_command),
+    "serve": (serve_arguments, serve_command),
+    "feedback": (feedback_arguments, feedback_command),
+    "drift": (drift_arguments, drift_command),
 }
 
 
