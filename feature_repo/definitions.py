@@ -1,4 +1,4 @@
-"""What the feature store holds: the embeddings of ads and attributes, by the model that made them.
+"""What the feature store holds: the embeddings of ads and attributes, by the model that made them, and how far the ads of each source have drifted.
 
 An embedding is the raw bytes of a float32 array [rows, dim]: an ad has a row for each of its sentences, an attribute has one.
 Entities, views and sources are Feast's; `jobmatch.feature_store.EmbeddingStore` applies them, and so does `feast apply` in this folder.
@@ -7,7 +7,7 @@ Entities, views and sources are Feast's; `jobmatch.feature_store.EmbeddingStore`
 from datetime import timedelta
 
 from feast import Entity, FeatureView, Field, FileSource, PushSource
-from feast.types import Bytes, Int64
+from feast.types import Bytes, Float64, Int64, String
 from feast.value_type import ValueType
 
 TTL = timedelta(days=90)  # an ad that comes back later than this is embedded again
@@ -29,3 +29,11 @@ attribute_history = FileSource(
 )
 attribute_push = PushSource(name="attribute_push", batch_source=attribute_history)
 attribute_embeddings = FeatureView(name="attribute_embeddings", entities=[attribute, model], ttl=timedelta(0), schema=embedding, source=attribute_push)
+
+source = Entity(name="source", join_keys=["source"], value_type=ValueType.STRING, description="where ads come from; `all` is everything")
+drift_history = FileSource(
+    name="drift_history", path="data/drift", timestamp_field="event_timestamp", created_timestamp_column="created_timestamp"
+)
+drift_push = PushSource(name="drift_push", batch_source=drift_history)
+drift_fields = [Field(name="p", dtype=Float64), Field(name="alarm", dtype=Int64), Field(name="figures", dtype=String)]  # figures: JSON, by statistic
+drift = FeatureView(name="drift", entities=[source], ttl=timedelta(0), schema=drift_fields, source=drift_push)

@@ -556,6 +556,7 @@ def drift_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--model-version", default="", help="(default: that of the last ad)")
     parser.add_argument("--alpha", type=float, default=0.005, help="chance of a false alarm (default: 0.005)")
     parser.add_argument("--no-report", dest="report", action="store_false", help="leave the HTML report out")
+    parser.add_argument("--store", metavar="FOLDER", default="", help="a feature repository that takes the figures (default: none)")
     parser.add_argument("--rules", metavar="FILE", default="", help="JSON: which function to call for which alert (see 08_monitor)")
     parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker to send alerts to (default: none)")
     parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
@@ -567,7 +568,7 @@ def drift_command(args: argparse.Namespace) -> int:
 
     given = {name: value for name, value in vars(args).items() if name != "command"}
     try:
-        table, alerts = run_drift(**given | {"rules": args.rules and _where(args.rules)})
+        table, alerts = run_drift(**given | {"rules": args.rules and _where(args.rules), "store": args.store and _where(args.store)})
     except (OSError, ValueError) as e:
         raise UsageError(str(e)) from None
     columns = ["scope", "statistic", "value", "expected", "z", "p", "alarm"]

@@ -6,11 +6,11 @@
 __all__ = ['FIGURES', 'MIN_ADS', 'SEVERITIES', 'unknown_share', 'observations', 'ks', 'psi', 'jensen_shannon', 'hat_matrix',
            'domain_auc', 'gaussian_kernel', 'mmd', 'statistics', 'z_scores', 'week_spread', 'compare',
            'compare_by_source', 'drift_alerts', 'act', 'html_report', 'write_log', 'open_log', 'run_log', 'wilson',
-           'attribute_group', 'online_precision', 'feedback_labels', 'kept_jobs', 'export_feedback', 'check_log']
+           'attribute_group', 'online_precision', 'feedback_labels', 'kept_jobs', 'export_feedback', 'check_log',
+           'put_drift', 'run_drift']
 
 # %% ../nbs/08_monitor.ipynb #374ddd02
 import json
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -188,9 +188,10 @@ def z_scores(
     "Each statistic's distance from what shuffling makes of it."
     ads = pd.concat([reference, current], ignore_index=True)
     table = statistics(ads, _shuffles(len(ads), len(current), shuffles, seed))
-    mean, sd = table[1:].mean(), table[1:].std().clip(lower=1e-12)
-    z = (table - mean) / sd
-    return pd.DataFrame(dict(value=table.iloc[0], expected=mean, z=z.iloc[0])), z[1:]
+    squared = [c for c in table if c.endswith(("psi", "js", "mmd"))]
+    roots = table.assign(**np.sqrt(table[squared].clip(lower=0)))
+    z = (roots - roots[1:].mean()) / roots[1:].std().clip(lower=1e-12)
+    return pd.DataFrame(dict(value=table.iloc[0], expected=table[1:].mean(), z=z.iloc[0])), z[1:]
 
 
 def week_spread(
@@ -631,4 +632,50 @@ def check_log(
     write_json(resolve(out) / "drift.json", dict(window=window, alpha=alpha, comparisons=json.loads(table.to_json(orient="records")), alerts=alerts))
     if report:
         html_report(reference, current, resolve(out) / "report.html")
+    return table, alerts
+
+# %% ../nbs/08_monitor.ipynb #58f54003
+def put_drift(
+    store: "jobmatch.feature_store.EmbeddingStore",
+    table: pd.DataFrame,  # of `compare_by_source`
+    when: datetime | None = None,  # None: now
+) -> None:
+    "Store the newest drift figures of each source."
+    import uuid
+
+    when = when or datetime.now(timezone.utc)
+    figures = {scope: rows.set_index("statistic")[["value", "expected", "z", "p"]] for scope, rows in table.groupby("scope")}
+    rows = pd.DataFrame([dict(source=scope, p=float(f.p.min()), alarm=int(table.loc[table.scope == scope, "alarm"].any()),
+                              figures=f.to_json(orient="index", double_precision=6)) for scope, f in figures.items()])
+    rows = rows.assign(event_timestamp=pd.Timestamp(when), created_timestamp=pd.Timestamp.now("UTC"))
+    history = store.folder / store.feast.get_feature_view("drift").batch_source.path
+    part = write_frame(rows, store.folder / "data" / "unfinished" / f"{when:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}.parquet")
+    history.mkdir(parents=True, exist_ok=True)
+    part.rename(history / part.name)  # the offline store reads whatever lies there
+    store.feast.push("drift_push", rows)
+
+# %% ../nbs/08_monitor.ipynb #931abd36
+def run_drift(
+    folder: str = "outputs/log",  # of the log
+    out: str = "outputs/drift",  # folder for drift.json and report.html
+    rules: str = "",  # JSON file of rules for `act`; empty: alerts are only told
+    store: str = "",  # a feature repository that takes the figures; empty: none
+    bootstrap_servers: str = "",  # where alerts are sent to; empty: nowhere
+    client: str | dict | None = None,  # librdkafka settings, or a file of them
+    **window,  # until, days, weeks, model_version, alpha, report of `check_log`
+) -> tuple[pd.DataFrame, list[dict]]:  # as of `check_log`
+    "Look for drift, send the alerts, and do what the rules say."
+    todo = json.loads(resolve(rules).read_text(encoding="utf-8")) if rules else []
+    table, alerts = check_log(folder, out, **window)
+    if store:
+        from jobmatch.feature_store import EmbeddingStore
+
+        put_drift(EmbeddingStore(store), table)
+    if bootstrap_servers and alerts:
+        from jobmatch.live.contracts import encode
+        from jobmatch.live.kafka import client_settings, send
+
+        send([Record(ALERTS, a["name"].encode(), encode(ALERTS, a)) for a in alerts], bootstrap_servers, client_settings(client))
+    for alert in alerts:
+        act(alert, todo)
     return table, alerts

@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastcore.basics import patch
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from pydantic import BaseModel, Field
 
@@ -130,7 +131,9 @@ async def _body(receive: Callable, most: int) -> bytes | None:
     return b"".join(parts)
 
 
-async def _guarded(self, scope, receive, send_):
+@patch
+async def __call__(self: Guard, scope: dict, receive: Callable, send_: Callable) -> None:
+    "Answer a request, or have it answered."
     if scope["type"] != "http":
         return await self.app(scope, receive, send_)
     begin, status = time.perf_counter(), 0
@@ -173,9 +176,6 @@ def _route(scope: dict) -> str:
     "The route's pattern: a path could quote anything."
     return getattr(scope.get("route"), "path", "none")
 
-
-Guard.__call__ = _guarded
-
 # %% ../../nbs/live/serve.ipynb #afc6ccc1
 class MatchRequest(BaseModel):
     "An ad to match."
@@ -206,8 +206,12 @@ class Reviewing:
         sink: Sink,
         keep_texts: str | Path | None = None,  # folder of the log, to keep the texts of ads with feedback; None: forget them
         remembered: int = 1000,  # ads in memory
+        **limits: float | int | None,  # threshold and top_n for requests that name neither
     ):
         self.matcher, self.sink, self.keep, self.remembered = matcher, sink, keep_texts and resolve(keep_texts), remembered
+        self.limits = limits
+        if self.keep:
+            self.keep.mkdir(parents=True, exist_ok=True)
         self.texts, self.kept, self.lock = OrderedDict(), set(), threading.Lock()
         self.names = dict(zip(matcher.attributes.attribute_id, matcher.attributes.name))
 
@@ -220,7 +224,7 @@ class Reviewing:
         with self.lock:
             sentences = self.matcher.split([asked.text])
             vectors = self.matcher.embed(sentences)
-            found = self.matcher.match([asked.text], [job_id], asked.threshold, asked.top_n, sentences, vectors)[0]
+            found = self.matcher.match([asked.text], [job_id], sentences=sentences, embeddings=vectors, **self._limits(asked))[0]
             self.texts[job_id] = asked.text
             while len(self.texts) > self.remembered:
                 self.texts.popitem(last=False)
@@ -233,34 +237,44 @@ class Reviewing:
             unknown_share=float(unknown_share([asked.text], self.matcher.bi.tokenizer)[0]), **versions))
         return dict(job_id=job_id, content_hash=hashed, matches=[m.to_dict() for m in found], **versions)
 
-    def feedback(self, asked: FeedbackRequest) -> dict:
-        "Pass a verdict on."
-        if asked.attribute_id not in self.names:
-            raise HTTPException(422, f"no attribute {asked.attribute_id!r} in {self.matcher.taxonomy_version}; /attributes?q= finds them by name")
-        message = {k: v for k, v in asked.model_dump().items() if v is not None} | dict(who=asked.who.strip() or "reviewer", when=_now())
-        self.sink(FEEDBACK, message)
-        self._keep_text(asked.job_id)
-        return message
+    def _limits(self, asked: MatchRequest) -> dict:
+        asked_for = dict(threshold=asked.threshold, top_n=asked.top_n)
+        return asked_for if any(v is not None for v in asked_for.values()) else self.limits
 
-    def _keep_text(self, job_id: str) -> None:
-        if self.keep is None or job_id in self.kept or job_id not in self.texts:
-            return
-        line = json.dumps(dict(job_id=job_id, text=self.texts[job_id], source="page"), ensure_ascii=True)
-        with self.lock, open(self.keep / "ads.jsonl", "a", encoding="utf-8") as f:
-            f.write(line + "\n")
-        self.kept.add(job_id)
+# %% ../../nbs/live/serve.ipynb #723d7a97
+@patch
+def feedback(self: Reviewing, asked: FeedbackRequest) -> dict:
+    "Pass a verdict on."
+    if asked.attribute_id not in self.names:
+        raise HTTPException(422, f"no attribute {asked.attribute_id!r} in {self.matcher.taxonomy_version}; /attributes?q= finds them by name")
+    message = {k: v for k, v in asked.model_dump().items() if v is not None} | dict(who=asked.who.strip() or "reviewer", when=_now())
+    self.sink(FEEDBACK, message)
+    self._keep_text(asked.job_id)
+    return message
 
-    def attributes(self, q: str, most: int = 20) -> list[dict]:
-        "The attributes whose names have all of the query's words."
-        words = q.lower().split()
-        found = ((a, n) for a, n in self.names.items() if all(w in n.lower() for w in words))
-        return [dict(attribute_id=a, name=n) for a, n in sorted(found, key=lambda x: (len(x[1]), x[1]))[:most]] if words else []
+
+@patch
+def _keep_text(self: Reviewing, job_id: str) -> None:
+    if self.keep is None or job_id in self.kept or job_id not in self.texts:
+        return
+    line = json.dumps(dict(job_id=job_id, text=self.texts[job_id], source="page"), ensure_ascii=True)
+    with self.lock, open(self.keep / "ads.jsonl", "a", encoding="utf-8") as f:
+        f.write(line + "\n")
+    self.kept.add(job_id)
+
+
+@patch
+def attributes(self: Reviewing, q: str, most: int = 20) -> list[dict]:
+    "The attributes whose names have all of the query's words."
+    words = q.lower().split()
+    found = ((a, n) for a, n in self.names.items() if all(w in n.lower() for w in words))
+    return [dict(attribute_id=a, name=n) for a, n in sorted(found, key=lambda x: (len(x[1]), x[1]))[:most]] if words else []
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
-# %% ../../nbs/live/serve.ipynb #723d7a97
+# %% ../../nbs/live/serve.ipynb #09424754
 def make_app(
     reviewing: Reviewing,
     ads: list[dict] | None = None,  # ads to pick from: job_id, text, title
@@ -294,7 +308,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> JSONRespo
     "Say what is wrong with a request without sending its text back."
     return JSONResponse({"detail": [dict(where=".".join(map(str, e["loc"])), what=e["msg"]) for e in error.errors()]}, 422)
 
-
+# %% ../../nbs/live/serve.ipynb #4ff2ef42
 def _routes(app: FastAPI, reviewing: Reviewing, verdicts: Counter) -> None:
     def match(asked: MatchRequest) -> dict:
         "Match an ad: its attributes, each with a probability and its evidence."
@@ -337,7 +351,10 @@ _PAGE = """<!doctype html>
   <label id="keybox" hidden>API key <input id="key" type="password" autocomplete="off"></label>
   <span id="model"></span>
 </header>
-<main>
+"""
+
+# %% ../../nbs/live/serve.ipynb #81be6091
+_PAGE += """<main>
   <section aria-label="Job ad">
     <div class="bar">
       <select id="pick" aria-label="Pick an ad" hidden><option value="">Pick an ad …</option></select>
@@ -360,6 +377,7 @@ _PAGE = """<!doctype html>
 </html>
 """
 
+# %% ../../nbs/live/serve.ipynb #a6f8eb78
 _STYLE = """
 :root { --ink: #1d2433; --soft: #5b6478; --line: #d8dce5; --paper: #fff; --ground: #f5f6f9; --mark: #fff1b8; --strong: #ffd24d; --blue: #2456c8; }
 * { box-sizing: border-box; }
@@ -542,7 +560,10 @@ async function list() {
   by("pick").hidden = !ads.length;
   by("pick").replaceChildren(by("pick").options[0], ...ads.map(ad => make("option", ad.title, { value: ad.job_id })));
 }
+"""
 
+# %% ../../nbs/live/serve.ipynb #7e1e9fa1
+_SCRIPT += """
 by("who").value = localStorage.getItem("who") || "";
 by("who").onchange = () => localStorage.setItem("who", by("who").value);
 by("key").onchange = () => { say(""); list(); };
@@ -584,6 +605,8 @@ def run_serve(
     client: str | dict | None = None,  # librdkafka settings, or a file of them
     ads: str = "",  # a file of ads to pick from
     api_key: str = "",  # empty: none is asked for
+    threshold: float | None = None,  # least probability; None: the model's own
+    top_n: int | None = None,  # at most so many matches an ad
     keep_texts: bool = False,  # keep the texts of ads with feedback in `folder`?
     max_body: int = 1_000_000,  # bytes
     per_minute: float = 120,  # requests of a client
@@ -598,7 +621,7 @@ def run_serve(
     offered = read_jobs(resolve(ads)).to_dict("records") if ads else []
     listening = _listen(host, port)
     sink = kafka_sink(bootstrap_servers, client_settings(client)) if bootstrap_servers else file_sink(folder)
-    reviewing = Reviewing(Matcher.load(model), sink, folder if keep_texts else None)
+    reviewing = Reviewing(Matcher.load(model), sink, folder if keep_texts else None, threshold=threshold, top_n=top_n)
     loopback = host in ("127.0.0.1", "localhost", "::1")
     if not loopback and not api_key:
         log("anybody who reaches this address may use the service: give it an API key", 30, host=host)
