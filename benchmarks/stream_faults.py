@@ -7,19 +7,21 @@ is stopped by SIGSTOP for longer than the group waits for anyone. The figures go
 """
 
 import argparse
+import json
 import random
 import signal
 import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 
-from streams import Follower, WorkerProcess, bad_messages, fresh_store, model_folder, short_ads
+from streams import Fleet, Follower, bad_messages, model_folder, short_ads
 
 from jobmatch.core.runs import write_json
 from jobmatch.full_pipeline import Matcher
 from jobmatch.core.schema import content_hash
-from jobmatch.live.contracts import DEAD, JOBS, MATCHES, canonical, decode
+from jobmatch.live.contracts import DEAD, JOBS, MATCHES, Record, canonical, decode
 from jobmatch.live.kafka import Broker, create_topics, read_topic, send
 
 
@@ -36,46 +38,34 @@ def fault_test(
     rng, begin = random.Random(seed), time.monotonic()
     good, bad = short_ads(model, n_ads, seed), bad_messages(n_bad)
     mixed = rng.sample(good + bad, n_ads + n_bad)
+    stops = []
     with tempfile.TemporaryDirectory() as d, Broker() as broker:
-        at, folder = broker.bootstrap_servers, Path(d)
+        at = broker.bootstrap_servers
         create_topics(at)
-        store, follower = fresh_store(folder), Follower(at)
-        start = lambda: WorkerProcess(at, folder, model, "--store", str(store), "--max-batch", "8", "--max-wait-ms", "100")
-        workers, all_workers = [start(), start()], []
-        all_workers += workers
-        for w in workers:
-            w.wait_for("assigned")
-        sender = threading.Thread(target=lambda: [send(mixed[i : i + 50], at) for i in range(0, len(mixed), 50)])
-        sender.start()
-        kills, stops = [], []
-        for k in range(n_kills):
-            _wait(follower, n_ads * (k + rng.random()) / (n_kills + 1))
-            i = rng.randrange(2)
-            workers[i].kill()
-            kills.append(time.monotonic())
-            workers[i] = start()
-            all_workers.append(workers[i])
-            if pause and k == n_kills // 2:
-                stops = _pause(broker, pause)
-        sender.join()
-        follower.wait_for(n_ads, 900)
-        dead = Follower(at, DEAD)
-        dead.wait_for(n_bad, 120)
-        statuses = [w.stop() for w in workers]
+        follower, dead = Follower(at), Follower(at, DEAD)
+        with Fleet(2, at, Path(d), model, "--max-batch", "8", "--max-wait-ms", "100") as fleet:
+            for w in fleet.workers:
+                w.wait_for("assigned")
+            sender = threading.Thread(target=lambda: [send(mixed[i : i + 50], at) for i in range(0, len(mixed), 50)])
+            sender.start()
+            for k in range(n_kills):
+                follower.wait_for(int(n_ads * (k + rng.random()) / (n_kills + 1)), 600)
+                fleet.kill(rng.randrange(2))
+                if pause and k == n_kills // 2:
+                    stops = _pause(broker, pause)
+            sender.join()
+            follower.wait_for(n_ads, 900)
+            dead.wait_for(n_bad, 120)
+            statuses = fleet.stop()
         follower.stop(), dead.stop()
         found = _verify(read_topic(JOBS, at), read_topic(MATCHES, at), read_topic(DEAD, at), good, n_bad)
         _compare(model, good[:: max(1, n_ads // sample)], follower)
-        assert statuses == [0, 0], f"workers ended with {statuses}"
-        _no_text_in_logs(good, all_workers)
-    ends = sorted({r.key: t - begin for r, t in reversed(list(zip(follower.records, follower.seen)))}.values())
-    return found | dict(kills=len(kills), broker_pauses=len(stops) // 2, seconds=round(time.monotonic() - begin, 1),
-                        kill_times=[round(t - begin, 1) for t in kills], pause_times=[round(t - begin, 1) for t in stops],
-                        matched_times=[round(t, 1) for t in ends[:: max(1, n_ads // 200)]])
-
-
-def _wait(follower: Follower, n: float) -> None:
-    "Wait until so many ads are matched; the workers may need a while to start again."
-    follower.wait_for(int(n), 300)
+        _no_text_in_logs(good, fleet)
+    assert statuses == [0, 0], f"workers ended with {statuses}"
+    times = sorted({r.key: t - begin for r, t in reversed(list(zip(follower.records, follower.seen)))}.values())
+    return found | dict(kills=len(fleet.kills), kinds_of_bad=len({r.headers["reason"] for r in dead.records}), broker_pauses=len(stops) // 2,
+                        seconds=round(time.monotonic() - begin, 1), kill_times=[round(t - begin, 1) for t in fleet.kills],
+                        pause_times=[round(t - begin, 1) for t in stops], matched_times=[round(t, 1) for t in times[:: max(1, n_ads // 200)]])
 
 
 def _pause(broker: Broker, seconds: float) -> list[float]:
@@ -117,12 +107,42 @@ def _compare(model: Path, sample: list, follower: Follower) -> None:
         assert out[r.key] == canonical(value), f"{job['job_id']}: the stream and the matcher differ"
 
 
-def _no_text_in_logs(good: list, workers: list) -> None:
-    logs = "".join(w.log.read_text(errors="replace") for w in workers)
+def _no_text_in_logs(good: list, fleet: Fleet) -> None:
+    logs = "".join(w.log.read_text(errors="replace") for w in fleet.ever)
     assert "good-1" in logs, "the logs do not name the ads"
     for r in good:
         text = decode(JOBS, r.value)["text"]
         assert not any(part in logs for part in text.split(". ") if len(part) > 20), "an ad's text is in a log"
+
+
+def exactly_once_test(
+    model: Path,
+    bootstrap_servers: str,  # a Kafka with whole transactions
+    n_ads: int = 200,
+    n_kills: int = 4,
+    seed: int = 42,
+) -> dict:
+    "Kill workers that write in transactions; readers of committed records see each ad's matches exactly once."
+    rng, name = random.Random(seed), uuid.uuid4().hex[:8]
+    ads = [Record(JOBS, f"{name}-{i}".encode(), canonical({**json.loads(r.value), "job_id": f"{name}-{i}"})) for i, r in enumerate(short_ads(model, n_ads, seed))]
+    create_topics(bootstrap_servers)
+    options = ("--delivery", "exactly_once", "--group", f"test-{name}", "--max-batch", "8")
+    with tempfile.TemporaryDirectory() as d, Fleet(2, bootstrap_servers, Path(d), model, *options) as fleet:
+        for w in fleet.workers:
+            w.wait_for("assigned")
+        send(ads, bootstrap_servers)
+        mine = lambda: [r for r in read_topic(MATCHES, bootstrap_servers) if r.key.startswith(name.encode())]
+        end = time.monotonic() + 900
+        while len(found := mine()) < n_ads:
+            assert time.monotonic() < end, f"{len(found)} of {n_ads} ads matched"
+            if len(fleet.kills) < n_kills and len(found) >= n_ads * len(fleet.kills) / (n_kills + 1):
+                fleet.kill(rng.randrange(2))
+            time.sleep(1)
+        time.sleep(5)  # for repeats to show, if there were any
+        assert fleet.stop() == [0, 0]
+        keys = [r.key for r in mine()]
+    assert sorted(keys) == sorted(r.key for r in ads), f"{len(keys)} records for {len(ads)} ads, {len(set(keys))} different"
+    return dict(good=n_ads, match_records=len(keys), kills=len(fleet.kills))
 
 
 def main() -> None:
@@ -131,9 +151,10 @@ def main() -> None:
     parser.add_argument("--bad", type=int, default=300)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--pause", type=float, default=8.0)
+    parser.add_argument("--model", type=Path, help="a model folder (default: that of `make run`, else a small one)")
     parser.add_argument("--output", default="benchmarks/stream_faults.json")
     args = parser.parse_args()
-    result = fault_test(model_folder(), args.ads, args.bad, args.kills, args.pause)
+    result = fault_test(args.model or model_folder(), args.ads, args.bad, args.kills, args.pause)
     write_json(args.output, result)
     print({k: v for k, v in result.items() if not isinstance(v, list)})
 

@@ -67,6 +67,34 @@ class WorkerProcess:
             raise
 
 
+class Fleet:
+    "Workers of one group, killed and started again at will; a context manager that leaves none behind."
+
+    def __init__(self, n: int, bootstrap_servers: str, folder: Path, model: Path, *options: str):
+        self.start = lambda: WorkerProcess(bootstrap_servers, folder, model, "--store", str(store), *options)
+        store = fresh_store(folder)
+        self.workers = [self.start() for _ in range(n)]
+        self.ever, self.kills = list(self.workers), []
+
+    def kill(self, i: int) -> None:
+        "SIGKILL one in the middle of its work, and start another in its place."
+        self.workers[i].kill()
+        self.kills.append(time.monotonic())
+        self.workers[i] = self.start()
+        self.ever.append(self.workers[i])
+
+    def stop(self) -> list[int]:
+        "Stop all in good order; their exit statuses."
+        return [w.stop() for w in self.workers]
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        for w in self.workers:
+            w.kill()
+
+
 def _json(line: str) -> dict:
     try:
         return json.loads(line)
