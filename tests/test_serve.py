@@ -123,7 +123,9 @@ def test_a_missing_attribute_is_added_with_its_evidence(page, served):
             if (at >= 0) getSelection().setBaseAndExtent(node, at, node, at + words.length);
         }
     }""", evidence)
-    page.locator("#query").evaluate("(field, words) => { field.value = words; field.dispatchEvent(new Event('input')); }", "train")
+    page.wait_for_function("words => document.getElementById('hint').textContent.includes(words)", arg=evidence)
+    page.click("#query")  # which takes the selection away
+    page.keyboard.type("train")
     page.locator("#offers button").first.click()
     page.wait_for_function("document.getElementById('said').textContent.includes('missing')")
     last = messages(served[1], "match-feedback")[-1]

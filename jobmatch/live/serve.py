@@ -369,7 +369,7 @@ _PAGE += """<main>
     <ol id="found"></ol>
     <form id="adding" hidden>
       <label>Add a missing attribute <input id="query" placeholder="words of its name" autocomplete="off"></label>
-      <p class="hint">Select words in the ad first to give the evidence.</p>
+      <p id="hint" class="hint">Select words in the ad first to give the evidence.</p>
       <ul id="offers"></ul>
     </form>
   </section>
@@ -413,7 +413,7 @@ ol, ul { list-style: none; margin: 0; padding: 0; }
 _SCRIPT = """
 "use strict";
 const by = id => document.getElementById(id);
-const state = { job: null, chars: [], spans: [] };
+const state = { job: null, chars: [], selected: {} };  // selected: the words last selected in the ad, which lose the selection when a field is entered
 
 function make(tag, text, properties = {}) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -466,6 +466,11 @@ function selection() {
   const [start, end] = [place(range.startContainer, range.startOffset), place(range.endContainer, range.endOffset)];
   return start === null || end === null ? {} : { start, end };
 }
+
+function select(span) {
+  state.selected = span;
+  by("hint").textContent = span.end ? `Evidence: “${state.chars.slice(span.start, span.end).join("")}”` : "Select words in the ad first to give the evidence.";
+}
 """
 
 # %% ../../nbs/live/serve.ipynb #474ea57d
@@ -499,6 +504,7 @@ function row(match, n) {
 function editing(yes) {
   for (const id of ["text", "match"]) by(id).hidden = !yes;
   for (const id of ["ad", "edit", "adding"]) by(id).hidden = yes;
+  select({});
   if (yes) { by("found").replaceChildren(); by("offers").replaceChildren(); say(""); by("text").focus(); }
 }
 
@@ -530,14 +536,14 @@ async function offer() {
   const found = await ask("/attributes?q=" + encodeURIComponent(by("query").value)).catch(error => { say(error.message, true); return []; });
   by("offers").replaceChildren(...found.map(attribute => {
     const li = make("li", null), button = make("button", attribute.name, { type: "button" });
-    button.onmousedown = event => event.preventDefault();  // else the selection in the ad is lost
     button.onclick = async () => {
-      const span = selection();
+      const span = state.selected;
       if (!await judge(attribute, "missing", span, button)) return;
       const text = span.end ? state.chars.slice(span.start, span.end).join("") : "";
       by("found").append(row({ ...attribute, score: null, evidence: text ? [{ ...span, text }] : [] }, by("found").children.length));
       by("offers").replaceChildren();
       by("query").value = "";
+      select({});
     };
     li.append(button);
     return li;
@@ -571,6 +577,7 @@ by("match").onclick = match;
 by("edit").onclick = () => editing(true);
 by("pick").onchange = pick;
 by("query").oninput = offer;
+document.addEventListener("selectionchange", () => { const span = selection(); if (span.end) select(span); });
 by("adding").onsubmit = event => event.preventDefault();
 ask("/healthz").then(health => { by("model").textContent = `model ${health.model_version}, ${health.taxonomy_version}`; });
 list();
