@@ -123,11 +123,11 @@ def test_a_missing_attribute_is_added_with_its_evidence(page, served):
             if (at >= 0) getSelection().setBaseAndExtent(node, at, node, at + words.length);
         }
     }""", evidence)
-    page.wait_for_function("words => document.getElementById('hint').textContent.includes(words)", arg=evidence)
+    page.locator("#hint").filter(has_text=evidence).wait_for()
     page.click("#query")  # which takes the selection away
     page.keyboard.type("train")
     page.locator("#offers button").first.click()
-    page.wait_for_function("document.getElementById('said').textContent.includes('missing')")
+    page.locator("#said").filter(has_text="missing").wait_for()
     last = messages(served[1], "match-feedback")[-1]
     assert last["verdict"] == "missing" and AD[last["start"]:last["end"]] == evidence
     assert evidence in page.locator("#found li").last.text_content()

@@ -619,11 +619,15 @@ def run_serve(
     per_minute: float = 120,  # requests of a client
 ) -> int:  # 0
     "Serve the page and the API until SIGTERM or SIGINT."
+    import signal
+
     import uvicorn
 
     from jobmatch.core.schema import read_jobs
     from jobmatch.full_pipeline import Matcher
 
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn stops in good order, and then raises the signal again
     log_to()
     offered = read_jobs(resolve(ads)).to_dict("records") if ads else []
     listening = _listen(host, port)
