@@ -8,8 +8,8 @@ __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'Usage
            'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments',
            'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'broker_arguments',
            'broker_command', 'stream_arguments', 'stream_command', 'serve_arguments', 'serve_command', 'log_arguments',
-           'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments', 'feedback_command', 'make_parser',
-           'main']
+           'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments', 'feedback_command',
+           'canary_arguments', 'canary_command', 'registry_arguments', 'registry_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -607,6 +607,61 @@ def feedback_command(args: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #05d79747
+def canary_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("action", choices=["start", "status", "promote", "rollback"])
+    parser.add_argument("--challenger", default="models:/jobmatch@challenger", help="(default: models:/jobmatch@challenger)")
+    parser.add_argument("--champion", default="models:/jobmatch@champion", help="(default: models:/jobmatch@champion)")
+    parser.add_argument("--plan", metavar="FILE", help="JSON with fields of the plan (see 09_canary)")
+    parser.add_argument("--every", type=float, default=60, metavar="S", help="seconds between checks; 0: begin and leave (default: 60)")
+    parser.add_argument("--state", default="outputs/canary/state.json", help="(default: outputs/canary/state.json)")
+    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
+    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+
+
+def canary_command(args: argparse.Namespace) -> int:
+    "Release a registered model step by step: start, status, promote or rollback."
+    from jobmatch.canary import end_canary, load_state, record_table, start_canary, status_line
+
+    try:
+        if args.action == "start":
+            state = start_canary(args.challenger, args.champion, args.state, args.bootstrap_servers, args.client, args.plan, args.every)
+        else:
+            state = load_state(args.state) if args.action == "status" else end_canary(args.action, args.state)
+    except (OSError, LookupError, ValueError) as e:  # no broker, no such version, a wrong plan, no rollout
+        raise UsageError(str(e)) from None
+    if state is None:
+        raise UsageError("there was no rollout yet; begin one with `jobmatch canary start`")
+    print(f"{status_line(state)}\n\n{record_table(state).to_string(index=False)}")
+    return 0
+
+
+def registry_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("action", choices=["list", "log", "register", "alias"])
+    parser.add_argument("words", nargs="*", metavar="WORD", help="log RUN; register MODEL [ALIAS]; alias ALIAS VERSION")
+
+
+def registry_command(args: argparse.Namespace) -> int:
+    "List or register model versions, log a run, or move an alias such as champion."
+    from jobmatch.live.registry import log_run, register, set_alias, versions
+
+    least, most = {"list": (0, 0), "log": (1, 1), "register": (1, 2), "alias": (2, 2)}[args.action]
+    if not least <= len(args.words) <= most:
+        raise UsageError("write: registry list; registry log RUN; registry register MODEL [ALIAS]; registry alias ALIAS VERSION")
+    try:
+        if args.action == "log":
+            log_run(_where(args.words[0]))
+        elif args.action == "register":
+            version = register(_where(args.words[0]))
+            if args.words[1:]:
+                set_alias(args.words[1], version)
+        elif args.action == "alias":
+            set_alias(*args.words)
+    except (OSError, LookupError) as e:
+        raise UsageError(str(e)) from None
+    print(versions().to_string(index=False))
+    return 0
+
+# %% ../nbs/cli.ipynb #83ef8e00
 # name → (adds its arguments, carries it out); the first line of the second's docstring is its help
 COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "fetch": (fetch_arguments, fetch_command),
@@ -618,6 +673,8 @@ COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "serve": (serve_arguments, serve_command),
     "feedback": (feedback_arguments, feedback_command),
     "drift": (drift_arguments, drift_command),
+    "canary": (canary_arguments, canary_command),
+    "registry": (registry_arguments, registry_command),
 }
 
 
