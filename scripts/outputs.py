@@ -5,6 +5,7 @@ source; progress bars and notes on standard error are left behind.
 """
 
 import argparse
+from functools import partial
 
 import nbformat
 
@@ -34,7 +35,7 @@ def main():
         target = root() / "nbs" / path.name
         kept = nbformat.read(target, as_version=4)
         n = take_outputs(kept, nbformat.read(path, as_version=4))
-        write_atomic(target, lambda p: nbformat.write(kept, p))
+        write_atomic(target, partial(nbformat.write, kept))
         print(f"{target.name}: outputs of {n} cells")
 
 
