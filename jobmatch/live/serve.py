@@ -455,7 +455,10 @@ function light(numbers) {
   document.querySelectorAll("#found li").forEach((li, n) => li.classList.toggle("lit", numbers.includes(n)));
   document.querySelectorAll("mark").forEach(m => m.classList.toggle("lit", m.dataset.matches.split(" ").some(n => numbers.includes(Number(n)))));
 }
+"""
 
+# %% ../../nbs/live/serve.ipynb #57133718
+_SCRIPT += """
 function selection() {
   const range = getSelection().rangeCount ? getSelection().getRangeAt(0) : null;
   if (!range || range.collapsed || !by("ad").contains(range.commonAncestorContainer)) return {};
