@@ -350,7 +350,7 @@ def simulated_hour(
     order = rng.permutation(sum(len(v["gap"]) for v in verdicts))
     return join(parts), {c: v[order] for c, v in join(verdicts).items()}, rng.beta(8, 2, both)
 
-
+# %% ../nbs/09_canary.ipynb #6bd9c54c
 def simulate(
     kind: dict,  # of `KINDS`
     seed: int,
@@ -712,7 +712,7 @@ def start_canary(
             time.sleep(every)
     return state
 
-
+# %% ../nbs/09_canary.ipynb #d103974f
 def read_plan(path: str | Path | None) -> Plan:
     "A plan from a JSON file."
     given = read_json(path) if path else {}

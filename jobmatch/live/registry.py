@@ -175,7 +175,7 @@ def find(
         raise LookupError(f"{name} is not registered; there {_listed(client)}") from None
     return dict(address=f"models:/{NAME}/{found.version}", source=found.source, **{k: found.tags[k] for k in ("model_version", "taxonomy_version")})
 
-
+# %% ../../nbs/live/registry.ipynb #dc55fb06
 def model_folder(
     name: str,  # an address, or a folder
     client: Any = None,
