@@ -119,7 +119,8 @@ def history(
     if not any(self._history(kind).glob("*.parquet")):
         raise FileNotFoundError(f"{self._history(kind)} holds no embeddings yet; run `jobmatch stream`, or put some")
     view = self._views[kind].name
-    df = self.feast.get_historical_features(wanted, [f"{view}:embedding", f"{view}:rows"]).to_df()
+    with pd.option_context("future.no_silent_downcasting", True):  # else Feast's Dask makes pandas warn
+        df = self.feast.get_historical_features(wanted, [f"{view}:embedding", f"{view}:rows"]).to_df()
     df = df[df["rows"].notna()].reset_index(drop=True)
     return df.assign(embedding=[_array(v, int(r)) for v, r in zip(df["embedding"], df["rows"])]).drop(columns="rows")
 

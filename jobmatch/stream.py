@@ -9,6 +9,7 @@ __all__ = ['PROBE', 'MAX_BYTES', 'DELIVERIES', 'CUT', 'JobMatching', 'Job', 'Bat
 import os
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -553,6 +554,8 @@ def run_stream(
 ) -> int:  # 0: stopped by a signal; 1: the model or the machine is broken
     "Match ads from Kafka until SIGTERM or SIGINT."
     log_to()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # nothing is in hand while the model loads
     metrics, settings, workers = Metrics(), client_settings(client), []
     server = serve_health(metrics, lambda: workers[0].state() if workers else dict(healthy=True, ready=False, delivery=delivery), metrics_port, metrics_host)
     log("metrics", address=f"http://{metrics_host}:{server.server_port}/metrics")
