@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 ENV = {
     "JOBMATCH_TINY": "1",  # notebooks take the small run, not the one of `make run`
+    "OMP_NUM_THREADS": "1",  # several processes at a time: more threads than cores would wait for each other
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",  # a test that needs a model hub must fail, not wait
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -133,7 +134,7 @@ def small_run() -> int:
 def nbdev_test() -> int:
     "nbdev_test"
     hint = "fix the notebook named above; alone it runs with: nbdev_test --path nbs/NAME.ipynb --do_print"
-    said = call("nbdev_test", "--n_workers", "2", "--timing", "--do_print", hint=hint, env={"OMP_NUM_THREADS": "1"})
+    said = call("nbdev_test", "--n_workers", "2", "--timing", "--do_print", hint=hint)
     return said.count("- Completed")
 
 
