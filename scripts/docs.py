@@ -128,6 +128,7 @@ def build() -> Path:
         cache = proc_nbs(split_openings(Path(scratch)), force=True, n_workers=0)
     site = cache / "_pages"
     sources = copy_pages(cache, site)
+    shutil.copytree(ROOT / "nbs" / "images", site / "images")
     (site / "_quarto.yml").write_text(yaml.safe_dump(site_config(sources), sort_keys=False), encoding="utf-8")
     if subprocess.run([Path(sys.executable).parent / "smalldocs", "render", "--strict", "--quiet", site]).returncode:
         sys.exit("docs: smalldocs found something wrong; the lines above say where")

@@ -1,6 +1,7 @@
 "A release through a real broker and a real registry: nobody sees the challenger at 0 %, it climbs, wins, and serves without a restart."
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -16,6 +17,8 @@ from jobmatch.live.kafka import Broker, create_topics, read_topic, send
 from jobmatch.live.registry import find, open_registry, register, set_alias
 from jobmatch.stream import JobMatching, Worker
 from jobmatch.tiny import tiny_run
+
+pytestmark = pytest.mark.skipif(not os.environ.get("JOBMATCH_SLOW"), reason="minutes of traffic, and latencies that a busy machine blurs: JOBMATCH_SLOW=1")
 
 AD = "You weld pipes and test valves for leaks. You repair bicycles and sell spare parts to customers."
 # as quick as the rails allow: what is judged is alike in both models, so every signal is clear early
