@@ -289,7 +289,7 @@ def read_ads(
     kind: str = "auto",  # auto, text, jsonl or csv
 ) -> list[tuple[str, str]]:  # (job_id, text)
     "Read the job ads of a file; what is wrong with it is an error that names the place."
-    from jobmatch.core.schema import _decode, read_jobs
+    from jobmatch.core.schema import read_text, read_jobs
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(name)
@@ -305,7 +305,7 @@ def read_ads(
         # the readers say which encoding they took; standard output is for the matches
         with redirect_stdout(sys.stderr):
             if kind == "text":
-                return [(name if name != "-" else "stdin", _decode(path))]
+                return [(name if name != "-" else "stdin", read_text(path))]
             jobs = read_jobs(path)
     return list(zip(jobs["job_id"], jobs["text"]))
 

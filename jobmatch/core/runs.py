@@ -164,8 +164,8 @@ def is_current(
     inputs = {name: resolve(name) for name in run["inputs"]}
     if not all(p.exists() and digest(p) == run["inputs"][name] for name, p in inputs.items()):
         return False
-    sizes = _sizes(folder)
-    return all(sizes.get(name) == size for name, size in run["outputs"].items())
+    made = {name: folder / name for name in run["outputs"]}
+    return all(p.is_file() and p.stat().st_size == run["outputs"][name] for name, p in made.items())
 
 # %% ../../nbs/core/runs.ipynb #9deefc70
 def _sweep(folder: Path) -> None:
@@ -179,6 +179,7 @@ def run_stage(
     params: dict,  # plain values; `seed` among them where there is chance
     inputs: list[Path],  # files and folders the stage reads
     work: Callable[[Path], dict],  # does it: takes the folder, returns a flat dict of metrics
+    beside: str = "",  # a folder beside the stage's own that it makes as well
 ) -> dict:  # the metrics, of this run or of the finished one that stands there
     "Do a stage's work unless it is done, and write down what made it."
     folder = resolve(folder)
@@ -196,8 +197,9 @@ def run_stage(
     begin = time.perf_counter()
     metrics = work(folder)
     if is_main():
+        outputs = _sizes(folder) | ({f"../{beside}/{n}": size for n, size in _sizes(folder.parent / beside).items()} if beside else {})
         write_json(folder / "run.json", dict(
-            stage=folder.name, parameters=params, seed=params.get("seed"), inputs=digests, outputs=_sizes(folder), versions=versions(),
+            stage=folder.name, parameters=params, seed=params.get("seed"), inputs=digests, outputs=outputs, versions=versions(),
             device=device_name(), seconds=round(time.perf_counter() - begin, 1), metrics=metrics,
             finished=datetime.now(timezone.utc).isoformat(timespec="seconds")))
     return metrics

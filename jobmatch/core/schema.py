@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Job', 'Attribute', 'Label', 'Evidence', 'Match', 'passages', 'content_hash', 'Problem', 'DataError', 'problems_frame',
-           'read_jobs', 'read_attributes', 'read_labels']
+           'read_text', 'read_jobs', 'read_attributes', 'read_labels']
 
 # %% ../../nbs/core/schema.ipynb #9653d1e7
 import csv
@@ -148,7 +148,13 @@ def _utf16(data: bytes) -> str | None:
     return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
 
 
-def _decode(path: Path) -> str:
+_NOT_TEXT = bytes(b for b in range(32) if b not in b"\t\n\v\f\r\x1b")
+
+
+def read_text(
+    path: str | Path,
+) -> str:
+    "Read a text file of whatever encoding; `DataError` where it is empty or binary."
     data = Path(path).read_bytes()
     if not data.strip(b"\xef\xbb\xbf \t\r\n\0"):
         raise _error(path, "is empty; export it again")
@@ -156,6 +162,8 @@ def _decode(path: Path) -> str:
         raise _error(path, "is a binary file (Excel, Parquet or compressed), not text; save it as CSV or give it its right suffix")
     if codec := _utf16(data):
         return data.decode(codec, "replace").lstrip("\ufeff")
+    if len(data.translate(None, _NOT_TEXT)) < len(data) - max(4, 0.05 * len(data)):
+        raise _error(path, "is a binary file: too many of its bytes are control characters; save it as text (UTF-8)")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
@@ -191,7 +199,7 @@ def _open_quote(lines: list[str], delimiter: str) -> bool:
 # %% ../../nbs/core/schema.ipynb #ee645e1d
 def _read_csv(path: Path, bad: list[Problem]) -> pd.DataFrame:
     "A table of strings with the row numbers as index; unreadable rows go to `bad`."
-    lines = list(io.StringIO(_decode(path), newline=""))
+    lines = list(io.StringIO(read_text(path), newline=""))
     delimiter = max("\t,;|", key=lambda d: len(next(csv.reader(lines[:1], delimiter=d), [])))
     header, rows, numbers = None, [], []
     for number, (fields, raw, unclosed) in enumerate(_records(lines, delimiter), 1):
@@ -209,7 +217,7 @@ def _read_csv(path: Path, bad: list[Problem]) -> pd.DataFrame:
 # %% ../../nbs/core/schema.ipynb #4d5cabb1
 def _read_jsonl(path: Path, bad: list[Problem]) -> pd.DataFrame:
     rows, numbers = [], []
-    for number, line in enumerate(_decode(path).split("\n"), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
