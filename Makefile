@@ -1,7 +1,7 @@
 # make run    from nothing to matched job ads (first call: about 25 minutes on two cores)
 # make test   the whole test suite, in the order CI runs it
 # make docs   the documentation site in _docs/
-# make clean  remove what make made, except the downloads in data/ and the runs in outputs/
+# make clean  remove what make made (the small runs of the tests too), except the downloads in data/ and the runs in outputs/
 
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || echo python3)
@@ -26,7 +26,7 @@ docs: .venv/installed-test
 	@$(BIN)/python scripts/docs.py
 
 clean:
-	rm -rf .venv _docs _proc build *.egg-info .pytest_cache .ruff_cache
+	rm -rf outputs/tiny-* .venv _docs _proc build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: $(INPUTS)

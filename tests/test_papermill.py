@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from jobmatch.core.runs import read_frame
+from jobmatch.tiny import tiny_run
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STAGES = ["00_data", "01_bi_train", "02_bi_eval", "03_cross_data", "04_cross_train", "05_full_pipeline"]
@@ -24,8 +27,8 @@ def call(*words: object, cwd: Path, status: int = 0) -> subprocess.CompletedProc
     return done
 
 
-def run_chain(run: Path, *more: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
-    return call("jobmatch", "run", "--run", run, *(w for p in SMALL for w in ("-p", p)), *more, cwd=cwd, status=status)
+def run_chain(run: Path, *more: object, cwd: Path) -> subprocess.CompletedProcess:
+    return call("jobmatch", "run", "--run", run, "--source", "own", *(w for p in SMALL for w in ("-p", p)), *more, cwd=cwd)
 
 
 def record(run: Path, stage: str) -> dict:
@@ -34,7 +37,19 @@ def record(run: Path, stage: str) -> dict:
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("elsewhere")
+    folder = tmp_path_factory.mktemp("elsewhere")
+    write_own_data(folder / "own")
+    return folder
+
+
+def write_own_data(folder: Path):
+    "Real jobs, with the attributes they ask for, in the files that users bring."
+    folder.mkdir()
+    attributes, jobs, labels = (read_frame(tiny_run("data") / "data" / f"{n}.parquet") for n in ("attributes", "jobs", "labels"))
+    attributes = attributes[attributes.attribute_id.isin(labels.attribute_id)]
+    attributes[["attribute_id", "name", "definition"]].to_csv(folder / "Defs.tsv", sep="\t", index=False)
+    jobs[["job_id", "title", "text"]].to_csv(folder / "jobs.csv", index=False)
+    labels[["job_id", "attribute_id", "label", "sentence"]].to_csv(folder / "all_labeled_data_1.csv", index=False)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +111,7 @@ def test_a_failing_cell_is_shown_and_its_notebook_kept(elsewhere):
 
 def test_a_stopped_run_goes_on(elsewhere):
     run = elsewhere / "stopped"
-    words = [BIN / "jobmatch", "run", "--run", str(run), "--stages", "00", *(w for p in SMALL for w in ("-p", p))]
+    words = [BIN / "jobmatch", "run", "--run", str(run), "--source", "own", "--stages", "00", *(w for p in SMALL for w in ("-p", p))]
     partial = run / "notebooks" / "00_data.partial.ipynb"
     for sign, status in [(signal.SIGINT, 130), (signal.SIGKILL, -9)]:
         partial.unlink(missing_ok=True)
