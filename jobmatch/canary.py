@@ -24,7 +24,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .core.runs import digest, locked, read_json, resolve, write_json
-from .live.contracts import ALERTS, DEAD, FEEDBACK, JOBS, LOG, MATCHES, TOPICS, ContractError, Record, decode, encode
+from .live.contracts import ALERTS, DEAD, FEEDBACK, JOBS, LOG, MATCHES, TOPICS, UNMATCHED, ContractError, Record, decode, encode
 from .live.kafka import LOOPBACK, client_settings, create_topics, read_topic, send
 from .live.ops import log
 from .stream import JobMatching
@@ -430,6 +430,7 @@ def refresh(self: CanaryMatching) -> None:
     if champion in self.models and champion != self.serving:
         log("another model serves", was=self.serving, now=champion, model_version=self.models[champion].matcher.model_version)
         self.serving, live = champion, False
+        self.models[champion].metrics.serving(self.matcher.model_version, self.matcher.taxonomy_version)
     # a promoted challenger goes on as such until the alias is seen to have moved
     self.state = state if live else None
     kept = {self.serving, champion, *([state["challenger"]] if live else [])}
@@ -521,7 +522,7 @@ def _tried(self: CanaryMatching, records: list[Record], match: Callable) -> tupl
     except Exception:
         log("the challenger failed", 40, exc_info=True, ads=len(records))
         return [], list(records)
-    failed = [r for r, out in pairs if out.topic == DEAD and out.headers["reason"].startswith("cannot be matched")]
+    failed = [r for r, out in pairs if out.topic == DEAD and out.headers["reason"].startswith(UNMATCHED)]
     return [(r, out) for r, out in pairs if not any(r is f for f in failed)], failed
 
 
@@ -575,7 +576,7 @@ def matched_ads(
         if d["name"] == FAILED and d["details"].get("rollout") == state["id"]:
             out.append(row(r, True, error=1, job_id=d["details"]["job_id"], at=d["details"]["at"]))
     for r in records.get(DEAD, []):
-        if r.headers.get("reason", "").startswith("cannot be matched"):
+        if r.headers.get("reason", "").startswith(UNMATCHED):
             at = "/".join(r.headers.get(k, "") for k in ("topic", "partition", "offset"))
             out.append(row(r, False, error=1, job_id=r.headers.get("key", ""), at=at))
     columns = ["time", "challenger", "shadow", "error", "ms", "matches", "content_hash", "scores", "job_id", "at"]

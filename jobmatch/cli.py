@@ -476,7 +476,9 @@ def broker_command(args: argparse.Namespace) -> int:
 
 
 def stream_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder (default: {DEFAULT_RUN}/model)")
+    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"a model folder, or a registered one that is followed, such as models:/jobmatch@champion (default: {DEFAULT_RUN}/model)")
+    parser.add_argument("--canary", metavar="FILE", default="outputs/canary/state.json", help="the rollout that a registered model takes part in "
+                        "(default: outputs/canary/state.json)")
     parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
     parser.add_argument("--group", default="jobmatch", help="workers of one group share the ads (default: jobmatch)")
     parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
@@ -494,11 +496,20 @@ def stream_command(args: argparse.Namespace) -> int:
     "Match ads from the Kafka topic `jobs` until Ctrl-C or SIGTERM."
     from jobmatch.stream import run_stream
 
-    given = {name: value for name, value in vars(args).items() if name != "command"}
+    given = {name: value for name, value in vars(args).items() if name not in ("command", "canary")}
+    given |= _followed(args.canary) if args.model.startswith("models:/") else {"model": _where(args.model)}
     try:
-        return run_stream(**given | {"model": _where(args.model), "store": args.store and _where(args.store)})
-    except (OSError, ValueError) as e:  # no broker, no such port, a wrong line in the client's settings
+        return run_stream(**given | {"store": args.store and _where(args.store)})
+    except (OSError, LookupError, ValueError) as e:  # no broker, no such model or port, a wrong line in the client's settings
         raise UsageError(str(e)) from None
+
+
+def _followed(state: str) -> dict:
+    "What makes a worker follow the registry and the rollout."
+    from jobmatch.canary import SHADOW, release_matching
+    from jobmatch.live.contracts import TOPICS
+
+    return dict(follow=lambda make, name: release_matching(make, name, state), topics=(*TOPICS, *SHADOW.values()))
 
 # %% ../nbs/cli.ipynb #6aa5a4bf
 def serve_arguments(parser: argparse.ArgumentParser):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BI_PRESETS', 'CROSS_PRESETS', 'ModelError', 'best_device', 'best_dtype', 'quiet', 'load_bi', 'load_cross', 'encode',
-           'score_pairs']
+           'score_pairs', 'unknown_share']
 
 # %% ../../nbs/core/encoders.ipynb #a9e997bb
 import warnings
@@ -180,3 +180,18 @@ def score_pairs(
         return np.zeros(0, dtype=np.float32)
     logits = model.predict(pairs, batch_size=batch_size, show_progress_bar=progress, activation_fn=torch.nn.Identity())
     return np.asarray(logits, dtype=np.float32).reshape(-1)
+
+# %% ../../nbs/core/encoders.ipynb #e9a0d6fa
+def unknown_share(
+    texts: list[str],
+    tokenizer: "transformers.PreTrainedTokenizerFast",  # the bi-encoder's
+) -> np.ndarray:  # float64 [n], 0 for a text without words
+    "The share of each text's words that the vocabulary does not have in one piece."
+    out = np.zeros(len(texts))
+    for i, text in enumerate(texts):
+        encoded = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        words = np.array([w for w in encoded.word_ids if w is not None])
+        pieces = np.bincount(words) if len(words) else np.zeros(0)
+        unknown = {w for w, t in zip(encoded.word_ids, encoded.ids) if t == tokenizer.unk_token_id} | set(np.flatnonzero(pieces > 1))
+        out[i] = len(unknown) / max((pieces > 0).sum(), 1)
+    return out

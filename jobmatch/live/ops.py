@@ -75,9 +75,14 @@ class Metrics:
         self.latency = curve("latency_seconds", "From an ad's arrival in Kafka to its matches", seconds)
         self.lag = gauge("lag", "Ads in the partition that are not committed yet", "partition")
         self.paused = gauge("paused", "Whether reading is paused because the matcher is behind")
-        self.model = gauge("model_info", "1 for the model in use", "model_version", "taxonomy_version", "delivery")
+        self.model = gauge("model_info", "1 for the model in use", "model_version", "taxonomy_version")
         for stage in STAGES:
             self.stage.labels(stage)
+
+    def serving(self, model_version: str, taxonomy_version: str) -> None:
+        "Say which model is in use; the one before is not any more."
+        self.model.clear()
+        self.model.labels(model_version, taxonomy_version).set(1)
 
     def text(self) -> bytes:
         "The figures in Prometheus' text format."

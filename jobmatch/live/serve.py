@@ -26,6 +26,7 @@ from pydantic import BaseModel, Field
 
 from ..core.runs import resolve
 from ..core.schema import content_hash
+from ..core.encoders import unknown_share
 from .contracts import FEEDBACK, LOG, MAX_CHARS, Record, encode
 from .kafka import LOOPBACK, client_settings, create_topics, send
 from .ops import log, log_to
@@ -217,8 +218,6 @@ class Reviewing:
 
     def match(self, asked: MatchRequest) -> dict:
         "Match an ad and log it."
-        from jobmatch.monitor import unknown_share
-
         begin, hashed = time.time(), content_hash(asked.text)
         job_id = asked.job_id or f"ad-{hashed[:12]}"
         with self.lock:
