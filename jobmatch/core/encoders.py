@@ -152,17 +152,22 @@ def load_cross(
         return CrossEncoder(path, num_labels=1, max_length=max_length, device=device, model_kwargs=dict(dtype=getattr(torch, dtype)))
 
 # %% ../../nbs/core/encoders.ipynb #a24d6a6a
+def _batch_size(device: "torch.device", n: int) -> int:
+    # on a CPU a batch is no faster than its texts one after the other, and few texts differ in length: padding them costs more than calls do
+    return 8 if device.type == "cpu" and n < 500 else 64
+
+# %% ../../nbs/core/encoders.ipynb #4e8e051b
 def encode(
     model: "sentence_transformers.SentenceTransformer",
     texts: list[str],  # sentences or passages, without prefixes
     kind: str = "query",  # `query` for sentences, `document` for attributes: chooses the prefix
-    batch_size: int = 64,
+    batch_size: int | None = None,  # None: as suits the device and the number of texts
     progress: bool = False,  # show a bar?
 ) -> np.ndarray:  # float32 [n texts, dim], rows of unit length
     "Embed texts with the prefix of their kind."
     if not texts:
         return np.zeros((0, model.get_embedding_dimension()), dtype=np.float32)
-    rows = model.encode(list(texts), prompt=model.prompts[kind] or None, batch_size=batch_size, show_progress_bar=progress)
+    rows = model.encode(list(texts), prompt=model.prompts[kind] or None, batch_size=batch_size or _batch_size(model.device, len(texts)), show_progress_bar=progress)
     rows = np.asarray(rows, dtype=np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
@@ -170,7 +175,7 @@ def encode(
 def score_pairs(
     model: "sentence_transformers.CrossEncoder",
     pairs: list[tuple[str, str]],  # (sentence, passage)
-    batch_size: int = 64,
+    batch_size: int | None = None,  # None: as suits the device and the number of pairs
     progress: bool = False,  # show a bar?
 ) -> np.ndarray:  # float32 [n pairs], logits
     "Score pairs by the cross-encoder."
@@ -178,7 +183,7 @@ def score_pairs(
 
     if not pairs:
         return np.zeros(0, dtype=np.float32)
-    logits = model.predict(pairs, batch_size=batch_size, show_progress_bar=progress, activation_fn=torch.nn.Identity())
+    logits = model.predict(pairs, batch_size=batch_size or _batch_size(model.device, len(pairs)), show_progress_bar=progress, activation_fn=torch.nn.Identity())
     return np.asarray(logits, dtype=np.float32).reshape(-1)
 
 # %% ../../nbs/core/encoders.ipynb #e9a0d6fa
