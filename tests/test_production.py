@@ -67,7 +67,7 @@ def streamed(tmp_path_factory):
             set_alias("champion", second, registry)
             for i in range(20, 60):
                 send(ads[i : i + 1], at)
-                time.sleep(0 if worker.events("another model serves") else 1)
+                time.sleep(0 if worker.events("another model serves") else 0.5)
             wait_for(lambda: len(values(MATCHES, at)) == 60)
         finally:
             status = worker.stop()
@@ -118,7 +118,7 @@ def test_feedback_shows_precision_and_becomes_labels(streamed, log_folder):
 
 def test_drift_reads_the_log_and_starts_a_command(streamed, log_folder, tmp_path):
     said = jobmatch("drift", "--log", log_folder, "--out", tmp_path / "drift", "--no-report")
-    assert "embedding" in said and "no alarm" in said
+    assert "no alarm" in said
     command = dict(command=["registry", "list"], folder=str(tmp_path / "started"))
     rules = write_json(tmp_path / "rules.json", [dict(name="drift", call="jobmatch.monitor:start_command", arguments=command)])
     cut = streamed[0] / "cut"
