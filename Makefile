@@ -1,4 +1,4 @@
-# make run    from nothing to matched job ads (first call: about 25 minutes on two cores)
+# make run    from nothing to matched job ads (first call: about 17 minutes on two cores)
 # make test   the whole test suite, in the order CI runs it
 # make docs   the documentation site in _docs/
 # make clean  remove what make made (the small runs of the tests too), except the downloads in data/ and the runs in outputs/

@@ -1,6 +1,6 @@
 """How fast ads go through the stream, beside the matcher called in-process on the same ads:
 
-    python benchmarks/stream_load.py [--ads 2000 --latency-ads 500 --output benchmarks/stream_load.json]
+    python benchmarks/stream_load.py [--ads 2000 --latency-ads 300 --output benchmarks/stream_load.json]
 
 Real ads, repeated with changes; 30 % of them repeat the text of an earlier one. One worker, a broker on loopback. Rates are compared within this
 run only: half of the ads in-process, the stream without and with the feature store, the other half in-process, and then latency at half the
@@ -58,14 +58,18 @@ def stream(model: Path, ads: list[Record], max_batch: int, store: bool, rate: fl
         return (len(times) - done) / (times[-1] - times[0]), trace(at)
 
 
-def load_test(model: Path, n_ads: int = 2000, n_latency: int = 500, max_batch: int = 16, reposts: float = 0.3, seed: int = 42) -> dict:
+def load_test(model: Path, n_ads: int = 2000, n_latency: int = 300, max_batch: int = 16, reposts: float = 0.3, seed: int = 42) -> dict:
     "All the figures."
     ads = real_ads(n_ads, seed, reposts)
     before = in_process(model, ads[::2], max_batch)
+    print(f"in-process: {len(ads[::2]) / before:.2f} ads/s", flush=True)
     without, _ = stream(model, ads, max_batch, store=False)
+    print(f"stream without store: {without:.2f} ads/s", flush=True)
     with_store, traced = stream(model, ads, max_batch, store=True)
+    print(f"stream with store: {with_store:.2f} ads/s", flush=True)
     after = in_process(model, ads[1::2], max_batch)
     plain = n_ads / (before + after)
+    print(f"in-process, both halves: {plain:.2f} ads/s", flush=True)
     _, half = stream(model, real_ads(n_latency, seed + 1), max_batch, store=True, rate=plain / 2)
     latency = dict(zip(("p50", "p95", "p99"), np.percentile(half.latency, (50, 95, 99)).round(3).tolist()))
     return dict(
@@ -79,7 +83,7 @@ def load_test(model: Path, n_ads: int = 2000, n_latency: int = 500, max_batch: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ads", type=int, default=2000)
-    parser.add_argument("--latency-ads", type=int, default=500)
+    parser.add_argument("--latency-ads", type=int, default=300)
     parser.add_argument("--max-batch", type=int, default=16)
     parser.add_argument("--model", type=Path, help="a model folder (default: that of `make run`, else a small one)")
     parser.add_argument("--output", default="benchmarks/stream_load.json")

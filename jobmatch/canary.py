@@ -402,7 +402,6 @@ class CanaryMatching:
         self.load, self.champion, self.path, self.every = load, champion, path, every
         self.serving = champion()
         self.models, self.loading, self.not_before = {self.serving: load(self.serving)}, {}, {}
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="loading")
         self.state, self.looked = None, -math.inf
         self.begun = self.busy = self.in_shadow = 0.0  # seconds: when the batch began, in batches before, of these for the shadow
         self.refresh()
@@ -442,7 +441,9 @@ def _fetch(self: CanaryMatching, names: list[str]) -> None:
     "Load models in the background, and take in those that are loaded."
     for name in names:
         if name not in self.models and name not in self.loading and time.monotonic() >= self.not_before.get(name, 0):
-            self.loading[name] = self.pool.submit(self.load, name)
+            thread = ThreadPoolExecutor(1, thread_name_prefix="loading")
+            self.loading[name] = thread.submit(self.load, name)
+            thread.shutdown(wait=False)  # it ends with the loading, and its OpenMP threads with it (see `Worker`)
     for name, future in list(self.loading.items()):
         if future.done():
             del self.loading[name]
@@ -638,11 +639,11 @@ def recount(
     return state | dict(seen=seen)
 
 # %% ../nbs/09_canary.ipynb #14b055af
-def read_records(bootstrap_servers: str = LOOPBACK, client: dict | None = None) -> dict[str, list[Record]]:
-    "All that a check counts, by topic."
+def read_records(bootstrap_servers: str = LOOPBACK, client: dict | None = None, since: str = "1970-01-01T00:00:00+00:00") -> dict[str, list[Record]]:
+    "All that a check of a rollout begun at a time counts, by topic."
     topics = (LOG, SHADOW[LOG], FEEDBACK, ALERTS, DEAD)
     create_topics(bootstrap_servers, client, topics=(*TOPICS, *SHADOW.values()))
-    return {topic: read_topic(topic, bootstrap_servers, client) for topic in topics}
+    return {topic: read_topic(topic, bootstrap_servers, client, since=int(_ms(since))) for topic in topics}
 
 
 def run_check(
@@ -656,7 +657,7 @@ def run_check(
     now = now or datetime.now(timezone.utc)
     with locked(resolve(path).with_suffix(".lock")):
         state = running(path)
-        records = read_records(bootstrap_servers, client)
+        records = read_records(bootstrap_servers, client, state["started"])
         state = check(recount(state, records, now), now)
         return _settle(state, path, registry, lambda alert: send([alert], bootstrap_servers, client))
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIGURES', 'MIN_ADS', 'SEVERITIES', 'observations', 'ks', 'psi', 'jensen_shannon', 'hat_matrix', 'domain_auc',
-           'gaussian_kernel', 'mmd', 'statistics', 'z_scores', 'week_spread', 'compare', 'compare_by_source',
-           'drift_alerts', 'act', 'start_command', 'html_report', 'write_log', 'open_log', 'run_log', 'wilson',
-           'attribute_group', 'online_precision', 'feedback_labels', 'kept_jobs', 'export_feedback', 'check_log',
+           'gaussian_kernel', 'mmd', 'attribute_group', 'statistics', 'z_scores', 'week_spread', 'compare',
+           'compare_by_source', 'drift_alerts', 'act', 'start_command', 'html_report', 'write_log', 'open_log',
+           'run_log', 'wilson', 'online_precision', 'feedback_labels', 'kept_jobs', 'export_feedback', 'check_log',
            'put_drift', 'run_drift']
 
 # %% ../nbs/08_monitor.ipynb #374ddd02
@@ -118,6 +118,14 @@ def mmd(
 MIN_ADS = 10  # in either sample; with fewer a statistic is left out
 
 
+def attribute_group(attribute_id: str) -> str:
+    "The branch an attribute is on: `4.A.2.a.4`, the general work activity, of O*NET's ids; of others, what is before the first dot or slash, if anything is."
+    import re
+
+    found = re.match(r"\d\.[A-Z]\.\d+\.[a-z]\.\d+|[^./]+(?=[./])", attribute_id) if "://" not in attribute_id else None
+    return found[0] if found else "all"
+
+
 def _member(labels: list[list[str]], least: int = 5, most: int = 200) -> np.ndarray:
     "Incidence [n, classes] of the frequent labels, and of all the others together."
     counts = pd.Series([x for ad in labels for x in ad], dtype=object).value_counts()
@@ -144,6 +152,7 @@ def statistics(
                 out[f"{name}.psi"] = psi(values, B[:, known])
     if any(map(len, ads["labels"])):
         out["labels.js"] = jensen_shannon(_member(ads["labels"].tolist()), B)
+        out["branches.js"] = jensen_shannon(_member([[attribute_group(x) for x in ad] for ad in ads["labels"]]), B)
     if ads["source"].nunique() > 1:
         out["source.js"] = jensen_shannon(pd.get_dummies(ads["source"]).to_numpy(float), B)
     known = ads["embedding"].notna().to_numpy()
@@ -529,14 +538,6 @@ def wilson(
     half = z / scale * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     known = np.asarray(judged) > 0
     return np.where(known, np.maximum(middle - half, 0), 0.0), np.where(known, np.minimum(middle + half, 1), 1.0)
-
-
-def attribute_group(attribute_id: str) -> str:
-    "The branch of the taxonomy an attribute is on: `4.A.2` of O*NET's ids; of others, what is before the first dot or slash, if anything is."
-    import re
-
-    found = re.match(r"\d\.[A-Z]\.\d+|[^./]+(?=[./])", attribute_id) if "://" not in attribute_id else None
-    return found[0] if found else "all"
 
 
 def online_precision(

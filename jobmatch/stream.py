@@ -9,7 +9,6 @@ __all__ = ['PROBE', 'EMBEDDED', 'MAX_BYTES', 'DELIVERIES', 'CUT', 'JobMatching',
 import os
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -243,6 +242,7 @@ class Worker:
         max_wait_ms: float = 200,  # how long a batch waits to be filled
         delivery: str = "at_least_once",  # or exactly_once
         metrics: Metrics | None = None,
+        pool: ThreadPoolExecutor | None = None,  # the thread that computes, where it has loaded the model already
     ):
         if delivery not in DELIVERIES:
             raise ValueError(f"delivery={delivery!r}: choose one of {', '.join(DELIVERIES)}")
@@ -254,6 +254,7 @@ class Worker:
             writing |= {"transactional.id": f"{group}-{socket.gethostname()}-{os.getpid()}-{time.time_ns()}", "transaction.timeout.ms": 30_000}
         self.consumer, self.producer = Consumer(reading), Producer(writing)
         self.patience = 0.7 * float(reading.get("max.poll.interval.ms", 300_000)) / 1000  # seconds that giving partitions back may take
+        self.pool = pool or ThreadPoolExecutor(1, thread_name_prefix="matching")
         self._reset()
 
     def _reset(self) -> None:
@@ -261,7 +262,6 @@ class Worker:
         self.paused, self.joined, self.stopping, self.transaction = None, False, False, "none"
         self.turned = self.observed = time.monotonic()
         self.committed = {}  # partition → the offset committed last
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="matching")
 
     def stop(self) -> None:
         "Finish the batch and leave; may be called from any thread or signal handler."
@@ -563,7 +563,7 @@ def run_stream(
     "Match ads from Kafka until SIGTERM or SIGINT."
     log_to()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))  # nothing is in hand while the model loads
+        signal.signal(number, lambda *_: os._exit(0))  # nothing is in hand while the model loads
     metrics, settings, workers = Metrics(), client_settings(client), []
     server = serve_health(metrics, lambda: workers[0].state() if workers else dict(healthy=True, ready=False, delivery=delivery), metrics_port, metrics_host)
     log("metrics", address=f"http://{metrics_host}:{server.server_port}/metrics")
@@ -571,10 +571,11 @@ def run_stream(
     if made:
         log("topics made", topics=made)
     make = lambda folder: _matching(folder, store, metrics, threshold, top_n)
-    matching = follow(make, model) if follow else make(model)
+    pool = ThreadPoolExecutor(1, thread_name_prefix="matching")
+    matching = pool.submit(follow, make, model).result() if follow else pool.submit(make, model).result()
     matcher = matching.matcher
     metrics.serving(matcher.model_version, matcher.taxonomy_version)
-    workers.append(Worker(matching, bootstrap_servers, group, settings, max_batch, max_wait_ms, delivery, metrics))
+    workers.append(Worker(matching, bootstrap_servers, group, settings, max_batch, max_wait_ms, delivery, metrics, pool))
     return _until_signal(workers[0])
 
 # %% ../nbs/07_stream.ipynb #b2ddd890

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not os.environ.get("JOBMATCH_SLOW"), reason="min
 AD = "You weld pipes and test valves for leaks. You repair bicycles and sell spare parts to customers."
 # as quick as the rails allow: what is judged is alike in both models, so every signal is clear early
 PLAN = dict(steps=[dict(percent=p, ads=20, judged=10 if p else 0) for p in (0, 50, 100)], shadow=50, machine=1, errors=0.5, slower=20, match_rate=3,
-            calibration=0.9, agreement=0.05)
+            calibration=0.9, agreement=0.05, clear=0)  # no slow ad among 100 is clear enough
 
 
 def models(folder: Path, registry: object) -> list[str]:
@@ -45,7 +45,7 @@ class Traffic:
     def __init__(self, server: str):
         self.server, self.sent, self.judged = server, 0, set()
 
-    def ads(self, n: int = 60) -> set[str]:
+    def ads(self, n: int = 150) -> set[str]:
         "Send ads and wait for their matches; the ids."
         ids = [f"job-{self.sent + i}" for i in range(n)]
         self.sent += n

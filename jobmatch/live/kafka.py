@@ -216,11 +216,13 @@ def read_topic(
     bootstrap_servers: str = LOOPBACK,
     client: dict | None = None,
     seconds: float = 60,  # at most
+    since: int = 0,  # milliseconds since 1970: older records need not be read, but may be
 ) -> list[Record]:  # by partition and offset
-    "Read a topic from its beginning to its present end."
+    "Read a topic to its present end."
     consumer = Consumer({**consumer_settings(bootstrap_servers, "read_topic", client), "enable.partition.eof": True, "fetch.wait.max.ms": 50})
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+    places = [TopicPartition(topic, p, since) for p in partitions]
+    consumer.assign(consumer.offsets_for_times(places, timeout=10) if since else places)
     found, ended, end = [], set(), time.monotonic() + seconds
     while len(ended) < len(partitions):
         if time.monotonic() > end:
