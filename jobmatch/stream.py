@@ -272,6 +272,9 @@ class Worker:
 def _read(self: Worker) -> None:
     "Poll for messages, without waiting where there is something else to do."
     patience = 0.02 if self.batch or self.buffer else 0.1
+    if self.batch and not self.batch.future.done():  # each look at Kafka takes the interpreter from the thread that computes
+        wait([self.batch.future], timeout=0.1)
+        patience = 0
     while (message := self.consumer.poll(patience)) is not None:
         if message.error() is not None:
             self._client_error(message.error())
