@@ -112,7 +112,7 @@ class Follower(threading.Thread):
 
     def __init__(self, bootstrap_servers: str, topic: str = MATCHES):
         super().__init__(daemon=True)
-        self.consumer = Consumer({**consumer_settings(bootstrap_servers, "follower"), "fetch.wait.max.ms": 50})
+        self.consumer = Consumer({**consumer_settings(bootstrap_servers, "follower"), "fetch.wait.max.ms": 500})
         self.consumer.assign([TopicPartition(topic, p, 0) for p in self.consumer.list_topics(topic, timeout=10).topics[topic].partitions])
         self.records, self.keys, self.seen, self.stopped = [], set(), [], False
         self.start()

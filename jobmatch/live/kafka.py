@@ -164,7 +164,7 @@ def group_settings(
 ) -> dict:
     "The timeouts of a consumer group that suit the broker."
     short = {"session.timeout.ms": 6000, "max.poll.interval.ms": 6000, "heartbeat.interval.ms": 1000}
-    return {**short, "fetch.wait.max.ms": 50} if cluster == EMBEDDED else {}
+    return {**short, "fetch.wait.max.ms": 200} if cluster == EMBEDDED else {}
 
 # %% ../../nbs/live/kafka.ipynb #33a47afb
 def serve_broker(
