@@ -155,7 +155,7 @@ def readme() -> int:
 
 def tests() -> int:
     "tests across processes"
-    said = call("pytest", "-q", "-rs", "-n", "2", "--dist", "loadfile", "--durations=5", "tests", hint="pytest tests -k NAME runs one of them")
+    said = call("pytest", "-q", "-rs", "-n", "3", "--dist", "loadfile", "--durations=5", "tests", hint="pytest tests -k NAME runs one of them")
     return int(re.search(r"(\d+) passed", said)[1])
 
 
