@@ -449,7 +449,7 @@ def open_log(
     import duckdb
 
     folder, db = resolve(folder), duckdb.connect()
-    db.execute("set threads to 1; set enable_progress_bar to false")
+    db.execute("set threads to 1")
     for topic, name in ((LOG, "all_log"), (FEEDBACK, "all_feedback")):
         files = [str(p) for p in sorted((folder / topic).glob("day=*/*.parquet")) if not p.name.startswith(".")]
         db.register(f"{name}_lines", _table(topic, _lines(folder / f"{topic}.jsonl", topic)))
