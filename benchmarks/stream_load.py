@@ -71,8 +71,8 @@ def load_test(model: Path, n_ads: int = 2000, n_latency: int = 300, max_batch: i
             seconds["stream with store"].append(with_store)
             hits += traced.store_hit.tolist()
             print(f"round {i + 1} of {rounds}: " + ", ".join(f"{k} {1 / v[-1]:.2f} ads/s" for k, v in seconds.items()), flush=True)
-    rates = {k: rounds / sum(v) for k, v in seconds.items()}
-    _, half = stream(model, real_ads(n_latency, seed + 1), max_batch, fresh_store(Path(tempfile.mkdtemp())), rate=rates["in-process"] / 2)
+        rates = {k: rounds / sum(v) for k, v in seconds.items()}
+        _, half = stream(model, real_ads(n_latency, seed + 1), max_batch, fresh_store(Path(d)), rate=rates["in-process"] / 2)
     latency = dict(zip(("p50", "p95", "p99"), np.percentile(half.latency, (50, 95, 99)).round(3).tolist()))
     return dict(
         ads=n_ads, max_batch=max_batch, in_process_ads_per_s=round(rates["in-process"], 3), stream_ads_per_s=round(rates["stream"], 3),

@@ -451,8 +451,11 @@ def html_report(
     notes: list[str],  # a paragraph each
 ) -> str:  # one HTML page with everything in it
     "The report page."
+    import matplotlib.pyplot as plt
+
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=110)
+    plt.close(figure)  # or a notebook shows it once more
     picture = f'<img alt="curves" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
     text_ = "".join(f"<p>{html.escape(n)}</p>" for n in notes)
     body = text_ + table.round(3).to_html(na_rep="") + picture + "<h2>Golden jobs</h2>" + _examples(matches, titles)

@@ -1,6 +1,6 @@
 """Streams across processes: workers killed, the broker stopped, a batch longer than the group's patience, exactly once on a real Kafka.
 
-JOBMATCH_FULL=1 runs the fault test at its full size (2,000 ads, 20 kills; a quarter of an hour). JOBMATCH_KAFKA=host:port names a complete
+JOBMATCH_FULL=1 runs the fault test at its full size (2,000 ads, 20 kills; about five minutes). JOBMATCH_KAFKA=host:port names a complete
 Kafka (`docker compose up -d kafka`) for the test of transactions, which the embedded broker does not keep whole.
 """
 
