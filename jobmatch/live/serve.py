@@ -27,8 +27,8 @@ from pydantic import BaseModel, Field
 from ..core.runs import resolve
 from ..core.schema import content_hash
 from ..core.encoders import unknown_share
-from .contracts import FEEDBACK, LOG, MAX_CHARS, Record, encode
-from .kafka import LOOPBACK, client_settings, create_topics, send
+from .contracts import FEEDBACK, LOG, MAX_CHARS, encode
+from .kafka import LOOPBACK, client_settings, create_topics, producer_settings
 from .ops import log, log_to
 
 # %% ../../nbs/live/serve.ipynb #fdb1bac6
@@ -62,9 +62,21 @@ def kafka_sink(
     bootstrap_servers: str = LOOPBACK,
     client: dict | None = None,  # librdkafka settings
 ) -> Sink:
-    "Send messages to their topics."
+    "Send messages to their topics; `ConnectionError` where the broker has not answered within `message.timeout.ms`, 10 seconds if not set."
+    from confluent_kafka import Producer
+
     create_topics(bootstrap_servers, client)
-    return lambda topic, message: send([Record(topic, message["job_id"].encode(), encode(topic, message))], bootstrap_servers, client) and None
+    producer = Producer(producer_settings(bootstrap_servers, {"message.timeout.ms": 10_000, **(client or {})}))
+
+    def write(topic: str, message: dict) -> None:
+        outcome = []
+        producer.produce(topic, encode(topic, message), message["job_id"].encode(), on_delivery=lambda error, _: outcome.append(error))
+        while not outcome:
+            producer.poll(0.1)  # another thread's poll may be the one that hears the answer
+        if outcome[0]:
+            raise ConnectionError(f"the broker at {bootstrap_servers} does not answer: {outcome[0].str()}")
+
+    return write
 
 # %% ../../nbs/live/serve.ipynb #a9afd669
 class Buckets:
@@ -299,8 +311,15 @@ def make_app(
     _routes(app, reviewing, verdicts)
     app.get("/metrics", include_in_schema=False)(lambda: Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST))
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ConnectionError, _away)
     app.add_middleware(Guard, max_body=max_body, per_minute=per_minute, api_key=api_key, hosts=hosts, count=count)
     return app
+
+
+async def _away(request: Request, error: ConnectionError) -> JSONResponse:
+    "Say that the broker is away: an answer whose log is lost could not be judged later."
+    log("broker away", 30, error=str(error))
+    return JSONResponse({"detail": "the broker does not answer, and this may not be saved: try again"}, 503)
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -315,10 +334,7 @@ def _routes(app: FastAPI, reviewing: Reviewing, verdicts: Counter) -> None:
 
     def feedback(asked: FeedbackRequest) -> dict:
         "Accept or reject a match, or name a missing one."
-        try:
-            message = reviewing.feedback(asked)
-        except ConnectionError:
-            raise HTTPException(503, "the broker does not answer; nothing was saved, try again") from None
+        message = reviewing.feedback(asked)
         verdicts.labels(asked.verdict).inc()
         return message
 
