@@ -66,14 +66,17 @@ def kafka_sink(
     from confluent_kafka import Producer
 
     create_topics(bootstrap_servers, client)
-    producer = Producer(producer_settings(bootstrap_servers, {"message.timeout.ms": 10_000, **(client or {})}))
+    settings = producer_settings(bootstrap_servers, {"message.timeout.ms": 10_000, **(client or {})})
+    shared = Producer(settings)
 
     def write(topic: str, message: dict) -> None:
-        outcome = []
+        nonlocal shared
+        producer, outcome = shared, []
         producer.produce(topic, encode(topic, message), message["job_id"].encode(), on_delivery=lambda error, _: outcome.append(error))
         while not outcome:
             producer.poll(0.1)  # another thread's poll may be the one that hears the answer
         if outcome[0]:
+            shared = Producer(settings)  # the broker may have fenced this one
             raise ConnectionError(f"the broker at {bootstrap_servers} does not answer: {outcome[0].str()}")
 
     return write
