@@ -15,18 +15,20 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from confluent_kafka import KafkaException
 from fastcore.basics import patch
 
 from .core.runs import digest, locked, read_json, resolve, write_json
 from .live.contracts import ALERTS, DEAD, FEEDBACK, JOBS, LOG, MATCHES, TOPICS, UNMATCHED, ContractError, Record, decode, encode
 from .live.kafka import LOOPBACK, client_settings, create_topics, read_topic, send
-from .live.ops import log
+from .live.ops import Metrics, log
 from .stream import JobMatching
 
 # %% ../nbs/09_canary.ipynb #a6277eee
@@ -101,6 +103,7 @@ class Plan:
     calibration: float = 0.1  # mean score minus share accepted, difference from the champion's
     agreement: float = 0.5  # mean Jaccard similarity of both models' matches for an ad
     patience: float = 24.0  # hours without a signal before it counts as missing
+    unchecked: float = 1.0  # hours without a check after which workers send the challenger nothing, until the next check
 
 
 def new_rollout(
@@ -402,7 +405,7 @@ class CanaryMatching:
         self.load, self.champion, self.path, self.every = load, champion, path, every
         self.serving = champion()
         self.models, self.loading, self.not_before = {self.serving: load(self.serving)}, {}, {}
-        self.state, self.looked = None, -math.inf
+        self.state, self.looked, self.unseen = None, -math.inf, Metrics()
         self.begun = self.busy = self.in_shadow = 0.0  # seconds: when the batch began, in batches before, of these for the shadow
         self.refresh()
 
@@ -424,7 +427,7 @@ def refresh(self: CanaryMatching) -> None:
         return
     self.looked = time.monotonic()
     champion, state = self.champion(), load_state(self.path)
-    live = state is not None and state["status"] in ("running", "promoted") and state["champion"] == self.serving
+    live = state is not None and state["status"] in ("running", "promoted") and state["champion"] == self.serving and not _unchecked(state)
     self._fetch([champion, state["challenger"]] if live else [champion])
     if champion in self.models and champion != self.serving:
         log("another model serves", was=self.serving, now=champion, model_version=self.models[champion].matcher.model_version)
@@ -434,6 +437,13 @@ def refresh(self: CanaryMatching) -> None:
     self.state = state if live else None
     kept = {self.serving, champion, *([state["challenger"]] if live else [])}
     self.models = {name: m for name, m in self.models.items() if name in kept}
+
+
+def _unchecked(state: dict) -> bool:
+    "Whether a rollout's checks have stopped: nobody would roll it back."
+    if state["status"] != "running" or "checked" not in state:
+        return False
+    return datetime.now(timezone.utc) - datetime.fromisoformat(state["checked"]) > timedelta(hours=state["plan"].get("unchecked", Plan.unchecked))
 
 
 @patch
@@ -533,7 +543,9 @@ def _shadow(self: CanaryMatching, r: Record) -> list[tuple[Record, Record]]:
     begin = time.monotonic()
     if self.in_shadow > self.state["plan"]["machine"] * (self.busy + begin - self.begun):
         return []
-    pairs, failed = self._tried([r], lambda records: _timed(self.challenger, records))
+    unseen = copy(self.challenger)
+    unseen.metrics = self.unseen  # its ads are the champion's, and count there
+    pairs, failed = self._tried([r], lambda records: _timed(unseen, records))
     self.in_shadow += time.monotonic() - begin
     for _, out in pairs:
         out.topic = SHADOW[out.topic]
@@ -569,7 +581,7 @@ def matched_ads(
     row = lambda r, challenger, **more: dict(time=r.timestamp, challenger=challenger, shadow=False, error=0, ms=math.nan, matches=0, content_hash="", scores={}) | more
     for topic in (LOG, SHADOW[LOG]):
         for r, d in _rows(records, topic):
-            if d["model_version"] in arms:
+            if d["model_version"] in arms and d["topic"] != "http":  # what the review page matched nobody was sent by the stream
                 scores = {s["attribute_id"]: s["score"] for s in d["scores"]}
                 out.append(row(r, arms[d["model_version"]], shadow=topic != LOG, ms=d.get("work_ms", math.nan), matches=len(scores), scores=scores,
                                job_id=d["job_id"], content_hash=d["content_hash"], at=f"{d['topic']}/{d['partition']}/{d['offset']}"))
@@ -596,7 +608,8 @@ def judged_ads(
 ) -> pd.DataFrame:  # time (ms), challenger, rejected, gap; in time
     "The ads whose matches people judged."
     columns = ["job_id", "attribute_id", "who", "rejected", "when", "time"]
-    found = [(d["job_id"], d["attribute_id"], d["who"], d["verdict"] == "rejected", d["when"], r.timestamp)
+    when = lambda d: pd.to_datetime(d["when"], utc=True, format="ISO8601", errors="coerce")
+    found = [(d["job_id"], d["attribute_id"], d["who"], d["verdict"] == "rejected", when(d), r.timestamp)
              for r, d in _rows(records, FEEDBACK) if d["verdict"] != "missing"]
     verdicts = pd.DataFrame(found, columns=columns).astype(dict(time=float, rejected=float)).sort_values(["when", "time"], kind="stable")
     verdicts = verdicts.drop_duplicates(["job_id", "attribute_id", "who"], keep="last")
@@ -643,7 +656,7 @@ def read_records(bootstrap_servers: str = LOOPBACK, client: dict | None = None, 
     "All that a check of a rollout begun at a time counts, by topic."
     topics = (LOG, SHADOW[LOG], FEEDBACK, ALERTS, DEAD)
     create_topics(bootstrap_servers, client, topics=(*TOPICS, *SHADOW.values()))
-    return {topic: read_topic(topic, bootstrap_servers, client, since=int(_ms(since))) for topic in topics}
+    return {topic: read_topic(topic, bootstrap_servers, client, seconds=600, since=int(_ms(since))) for topic in topics}
 
 
 def run_check(
@@ -654,12 +667,14 @@ def run_check(
     now: datetime | None = None,
 ) -> dict:  # the new state
     "Count, decide and act once."
-    now = now or datetime.now(timezone.utc)
-    with locked(resolve(path).with_suffix(".lock")):
-        state = running(path)
-        records = read_records(bootstrap_servers, client, state["started"])
-        state = check(recount(state, records, now), now)
-        return _settle(state, path, registry, lambda alert: send([alert], bootstrap_servers, client))
+    now, state = now or datetime.now(timezone.utc), running(path)
+    records = read_records(bootstrap_servers, client, state["started"])
+    new = check(recount(state, records, now), now) | dict(checked=now.isoformat(timespec="seconds"))
+    with locked(resolve(path).with_suffix(".lock")):  # not while reading: somebody may want to roll back
+        present = load_state(path)
+        if any(present[k] != state[k] for k in ("id", "step", "status")):
+            return present
+        return _settle(new, path, registry, lambda alert: send([alert], bootstrap_servers, client))
 
 
 def running(path: str | Path = STATE) -> dict:
@@ -706,10 +721,16 @@ def start_canary(
             found = {"champion": find(champion, registry), "challenger": find(challenger, registry)}
             names = {k: f["model_version"] for k, f in found.items()}
             state = new_rollout(found["champion"]["address"], found["challenger"]["address"], names, read_plan(plan))
+            state["checked"] = state["started"]
             save_state(state, path)
     while every and state["status"] == "running":
-        state = run_check(path, bootstrap_servers, settings, registry)
-        print(f"{state['record'][-1]['time']}  {status_line(state)}", flush=True)
+        try:
+            state = run_check(path, bootstrap_servers, settings, registry)
+            print(f"{state['record'][-1]['time']}  {status_line(state)}", flush=True)
+        except (ConnectionError, TimeoutError, KafkaException) as e:
+            print(f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S+00:00}  not checked, trying again: {e}", flush=True)
+        except LookupError:  # ended by hand meanwhile
+            state = load_state(path)
         if state["status"] == "running":
             time.sleep(every)
     return state

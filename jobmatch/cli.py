@@ -7,9 +7,10 @@ __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'Usage
            'choose_stages', 'plan', 'ran_through', 'stage_done', 'StageError', 'run_notebook', 'run_stages',
            'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments',
            'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'broker_arguments',
-           'broker_command', 'stream_arguments', 'stream_command', 'serve_arguments', 'serve_command', 'log_arguments',
-           'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments', 'feedback_command',
-           'canary_arguments', 'canary_command', 'registry_arguments', 'registry_command', 'make_parser', 'main']
+           'broker_command', 'send_arguments', 'send_command', 'stream_arguments', 'stream_command', 'serve_arguments',
+           'serve_command', 'log_arguments', 'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments',
+           'feedback_command', 'canary_arguments', 'canary_command', 'registry_arguments', 'registry_command',
+           'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -475,6 +476,34 @@ def broker_command(args: argparse.Namespace) -> int:
         raise UsageError(str(e)) from None
 
 
+def send_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("files", nargs="+", metavar="FILE", help="text or HTML (one ad a file), JSONL or CSV (job_id, text); - is standard input")
+    parser.add_argument("--input", choices=["auto", "text", "jsonl", "csv"], default="auto", help="what the files hold (default: by their names)")
+    parser.add_argument("--source", help="where the ads come from, such as a job board's name")
+    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
+    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+
+
+def send_command(args: argparse.Namespace) -> int:
+    "Send job ads to the Kafka topic `jobs`."
+    from jobmatch.live.contracts import JOBS, Record, encode
+    from jobmatch.live.kafka import client_settings, create_topics, send
+
+    records = []
+    for job_id, text in (ad for name in args.files for ad in read_ads(name, args.input)):
+        try:
+            records.append(Record(JOBS, job_id.encode(), encode(JOBS, dict(job_id=job_id, text=text, source=args.source))))
+        except ValueError as e:
+            raise UsageError(f"{job_id} cannot be sent, and nothing was: {e}") from None
+    try:
+        settings = client_settings(args.client)
+        create_topics(args.bootstrap_servers, settings)
+        print(f"{send(records, args.bootstrap_servers, settings)} ads sent")
+    except (OSError, ValueError) as e:  # no broker, a wrong line in the client's settings
+        raise UsageError(str(e)) from None
+    return 0
+
+
 def stream_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"a model folder, or a registered one that is followed, such as models:/jobmatch@champion (default: {DEFAULT_RUN}/model)")
     parser.add_argument("--canary", metavar="FILE", default="outputs/canary/state.json", help="the rollout that a registered model takes part in "
@@ -513,7 +542,7 @@ def _followed(state: str) -> dict:
 
 # %% ../nbs/cli.ipynb #6aa5a4bf
 def serve_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder (default: {DEFAULT_RUN}/model)")
+    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"a model folder, or a registered model such as models:/jobmatch@champion (default: {DEFAULT_RUN}/model)")
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: 8000)")
     parser.add_argument("--ads", metavar="FILE", default="", help="ads to pick from, JSONL or CSV (job_id, text, title)")
@@ -532,10 +561,11 @@ def serve_command(args: argparse.Namespace) -> int:
     from jobmatch.live.serve import run_serve
 
     given = {name: value for name, value in vars(args).items() if name != "command"}
-    paths = {"model": _where(args.model), "ads": args.ads and _where(args.ads)}
+    model = args.model if args.model.startswith("models:/") else _where(args.model)
+    paths = {"model": model, "ads": args.ads and _where(args.ads)}
     try:
         return run_serve(**given | paths, api_key=os.environ.get("JOBMATCH_API_KEY", ""))
-    except (OSError, ValueError) as e:
+    except (OSError, LookupError, ValueError) as e:
         raise UsageError(str(e)) from None
 
 # %% ../nbs/cli.ipynb #973f3ae5
@@ -680,6 +710,7 @@ COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "match": (match_arguments, match_command),
     "broker": (broker_arguments, broker_command),
     "stream": (stream_arguments, stream_command),
+    "send": (send_arguments, send_command),
     "log": (log_arguments, log_command),
     "serve": (serve_arguments, serve_command),
     "feedback": (feedback_arguments, feedback_command),

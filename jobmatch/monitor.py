@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['FIGURES', 'MIN_ADS', 'SEVERITIES', 'observations', 'ks', 'psi', 'jensen_shannon', 'hat_matrix', 'domain_auc',
-           'gaussian_kernel', 'mmd', 'attribute_group', 'statistics', 'z_scores', 'week_spread', 'compare',
-           'compare_by_source', 'drift_alerts', 'act', 'start_command', 'html_report', 'write_log', 'open_log',
-           'run_log', 'wilson', 'online_precision', 'feedback_labels', 'kept_jobs', 'export_feedback', 'check_log',
-           'put_drift', 'run_drift']
+           'gaussian_kernel', 'mmd', 'attribute_group', 'statistics', 'z_scores', 'week_spread', 'in_periods',
+           'compare', 'compare_by_source', 'drift_alerts', 'act', 'start_command', 'html_report', 'write_log',
+           'open_log', 'run_log', 'wilson', 'online_precision', 'feedback_labels', 'kept_jobs', 'export_feedback',
+           'check_log', 'put_drift', 'run_drift']
 
 # %% ../nbs/08_monitor.ipynb #374ddd02
 import json
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -189,18 +190,33 @@ def z_scores(
 
 
 def week_spread(
-    reference: pd.DataFrame,  # of `observations`, several weeks
+    reference: pd.DataFrame,  # of `observations`, several weeks; cut by the column period where it has one, else by week
     shuffles: int = 199,
     seed: int = 42,
 ) -> pd.Series:  # by statistic, at least 1; empty with fewer than 3 weeks of enough ads
-    "How much more the reference's weeks differ from one another than shuffled ones would: 90 % upper bound."
+    "How much more the reference's weeks differ from one another than shuffled ones would: 95 % upper bound."
     from scipy.stats import chi2
 
-    weeks = [w for w, n in reference["week"].value_counts().items() if n >= MIN_ADS]
-    if len(weeks) < 3:
+    period = reference["period"] if "period" in reference else reference["week"]
+    periods = [p for p, n in period.value_counts().items() if n >= MIN_ADS]
+    if len(periods) < 3:
         return pd.Series(dtype=float)
-    z = [z_scores(reference[reference.week != w], reference[reference.week == w], shuffles, seed)[0].z for w in weeks]
-    return np.sqrt((pd.DataFrame(z) ** 2).sum() / chi2.ppf(0.1, len(weeks))).clip(lower=1.0)
+    z = pd.DataFrame([z_scores(reference[period != p], reference[period == p], shuffles, seed)[0].z for p in periods])
+    free = min(len(periods), reference["week"].nunique())  # the days of a week are not independent
+    return np.sqrt((z**2).mean() * free / chi2.ppf(0.05, free)).clip(lower=1.0)
+
+
+def in_periods(
+    reference: pd.DataFrame,  # of `observations`
+    days: float,  # length of the window
+) -> pd.DataFrame:  # with a column period
+    "Cut the reference into stretches as long as the window; into longer ones where fewer than three of them have enough ads."
+    age = (reference["time"].max() - reference["time"]) / timedelta(days=days)
+    period = age // 1
+    while (period.value_counts() >= MIN_ADS).sum() < 3 <= period.nunique():
+        age = age / 2
+        period = age // 1
+    return reference.assign(period=period)
 
 # %% ../nbs/08_monitor.ipynb #15d2df00
 def compare(
@@ -234,6 +250,7 @@ def compare_by_source(
     shuffles: int = 999,
     least: int = 30,  # ads of a source, in both, for a comparison of its own
     seed: int = 42,
+    days: float | None = None,  # length of the window, for `in_periods`; None: whole weeks say what is ordinary
 ) -> pd.DataFrame:  # scope ("all" or a source), and the columns of `compare`
     "Compare a window with the reference, as a whole and source by source."
     enough = [ads["source"].value_counts().loc[lambda n: n >= least].index for ads in (reference, current)]
@@ -242,7 +259,8 @@ def compare_by_source(
     tables = []
     for scope in scopes:
         old, new = (ads if scope == "all" else ads[ads["source"] == scope] for ads in (reference, current))
-        tables.append(compare(old, new, week_spread(old, seed=seed), alpha / len(scopes), shuffles, seed).assign(scope=scope))
+        spread = week_spread(in_periods(old, days) if days else old, seed=seed)
+        tables.append(compare(old, new, spread, alpha / len(scopes), shuffles, seed).assign(scope=scope))
     return pd.concat(tables, ignore_index=True)
 
 # %% ../nbs/08_monitor.ipynb #7c6bcec5
@@ -360,6 +378,7 @@ _FIELDS = {
 _WHEN = {LOG: "time", FEEDBACK: "when"}
 
 
+@cache
 def _schema(topic: str) -> "pyarrow.Schema":
     import pyarrow as pa
 
@@ -373,9 +392,14 @@ def _row(topic: str, message: dict) -> dict:
     name = _WHEN[topic]
     try:
         time = datetime.fromisoformat(message[name])
-    except ValueError:
+        row = message | {name: time.astimezone(timezone.utc).replace(tzinfo=None) if time.tzinfo else time}
+    except (ValueError, OverflowError):  # the year 1 in the east is before all time
         raise ContractError(f"{name}: not an ISO 8601 time") from None
-    return message | {name: time.astimezone(timezone.utc).replace(tzinfo=None) if time.tzinfo else time}
+    try:
+        _table(topic, [row])
+    except (ValueError, TypeError, OverflowError) as e:  # it would stop the log for good
+        raise ContractError(f"cannot be stored: {type(e).__name__}") from None
+    return row
 
 
 def _table(topic: str, rows: list[dict]) -> "pyarrow.Table":
@@ -451,10 +475,11 @@ def open_log(
     folder, db = resolve(folder), duckdb.connect()
     db.execute("set threads to 1")
     for topic, name in ((LOG, "all_log"), (FEEDBACK, "all_feedback")):
-        files = [str(p) for p in sorted((folder / topic).glob("day=*/*.parquet")) if not p.name.startswith(".")]
+        paths = [str(p) for p in sorted((folder / topic).glob("day=*/*.parquet")) if not p.name.startswith(".")]
+        files = ", ".join("'" + p.replace("'", "''") + "'" for p in paths)
         db.register(f"{name}_lines", _table(topic, _lines(folder / f"{topic}.jsonl", topic)))
         columns = ", ".join(f'"{c}"' for c in _FIELDS[topic])
-        stored = f"select {columns} from read_parquet({files}, union_by_name=true, hive_partitioning=false) union all " if files else ""
+        stored = f"select {columns} from read_parquet([{files}], union_by_name=true, hive_partitioning=false) union all " if files else ""
         db.execute(f"create view {name} as {stored}select {columns} from {name}_lines")
     db.execute(_VIEWS)
     return db
@@ -486,7 +511,7 @@ def run_log(
     consumer.subscribe([LOG, FEEDBACK], on_revoke=lambda *_: flush(), on_lost=lambda *_: held.clear())
     try:
         while not stop.is_set():
-            read = [record(m) for m in consumer.consume(max_records - len(held), 0.5) if m.error() is None]
+            read = [record(m) for m in consumer.consume(max_records - len(held), 0.5) if not _failed(m)]
             since = since if held else time.monotonic()
             held += read
             if held and (len(held) >= max_records or time.monotonic() - since >= max_seconds):
@@ -503,6 +528,20 @@ def _stopped_by_signals(stop: "threading.Event") -> "threading.Event":
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+def _failed(message: "confluent_kafka.Message") -> bool:
+    "Whether it is an error and no message; one that cannot be mended is raised."
+    from confluent_kafka import KafkaException
+
+    from jobmatch.live.ops import log
+
+    error = message.error()
+    if error is not None:
+        log("kafka", 40, error=error.name(), retriable=error.retriable())
+        if error.fatal():
+            raise KafkaException(error)
+    return error is not None
 
 
 def _flush(consumer, held: list[Record], folder: str, bootstrap_servers: str, settings: dict) -> None:
@@ -573,13 +612,13 @@ def feedback_labels(
 def kept_jobs(
     folder: str | Path,  # of the log
     jobs: str | Path = "",  # a file of ads, as `read_jobs` takes it
-) -> pd.DataFrame:  # job_id, title, text, source; a job in both is taken from the file
+) -> pd.DataFrame:  # job_id, title, text, source; a job in both as it was kept, which is what the verdicts' spans count in
     "The ads whose texts are at hand."
     from jobmatch.core.schema import read_jobs
 
     kept = resolve(folder) / "ads.jsonl"
-    frames = [read_jobs(resolve(jobs))] if jobs else []
-    frames += [read_jobs(kept, rejects=[])] if kept.is_file() else []
+    frames = [read_jobs(kept, rejects=[])] if kept.is_file() else []
+    frames += [read_jobs(resolve(jobs))] if jobs else []
     if not frames:
         raise FileNotFoundError(f"no texts of ads: there is no {kept}; name a file of ads (job_id, text), or run `jobmatch serve --keep-texts`")
     return pd.concat(frames)[["job_id", "title", "text", "source"]].drop_duplicates("job_id").reset_index(drop=True)
@@ -619,9 +658,19 @@ def export_feedback(
 # %% ../nbs/08_monitor.ipynb #13c459e0
 def _observed(db, model_version: str, since: datetime, until: datetime, most: int, seed: int) -> pd.DataFrame:
     "Observations of a model's ads in a time, at most so many."
-    naive = [t.astimezone(timezone.utc).replace(tzinfo=None) for t in (since, until)]
-    rows = db.execute("select * from log where model_version = ? and time >= ? and time < ? order by time, job_id", [model_version, *naive]).df()
+    rows = db.execute("select * from log where model_version = ? and time >= ? and time < ? order by time, job_id", [model_version, _naive(since), _naive(until)]).df()
     return observations(rows if len(rows) <= most else rows.sample(most, random_state=seed).sort_index())
+
+
+def _naive(time: datetime) -> datetime:
+    return time.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def _serving(db, begin: datetime, end: datetime) -> str | None:
+    "The model of most ads in the window; of the last ad before, where the window is empty."
+    found = db.execute("select model_version from log where time < ? group by 1 order by count(*) filter (time >= ?) desc, max(time) desc limit 1",
+                       [_naive(end), _naive(begin)]).fetchone()
+    return found and found[0]
 
 
 def check_log(
@@ -630,26 +679,23 @@ def check_log(
     until: str = "",  # end of the window, ISO 8601; empty: now
     days: float = 1,  # length of the window
     weeks: int = 8,  # of reference before it
-    model_version: str = "",  # empty: that of the last ad
+    model_version: str = "",  # empty: that of most ads in the window
     alpha: float = 0.005,  # stated chance of an alarm where nothing changed
     report: bool = True,  # write Evidently's report?
     most: int = 2000,  # ads of the reference; half as many of the window
     seed: int = 42,
 ) -> tuple[pd.DataFrame, list[dict]]:  # of `compare_by_source`, and of `drift_alerts`
     "Look for drift in the last days of the log."
-    from datetime import timedelta
-
     db = open_log(folder)
     end = datetime.fromisoformat(until) if until else datetime.now(timezone.utc)
     end = end if end.tzinfo else end.replace(tzinfo=timezone.utc)
     begin = end - timedelta(days=days)
-    last = db.execute("select model_version from log where time < ? order by time desc limit 1", [end.astimezone(timezone.utc).replace(tzinfo=None)]).fetchone()
-    if last is None:
+    model_version = model_version or _serving(db, begin, end)
+    if not model_version:
         raise ValueError(f"{folder} has no ads before {end:%Y-%m-%d %H:%M}; `jobmatch log` fills it")
-    model_version = model_version or last[0]
     reference = _observed(db, model_version, begin - timedelta(weeks=weeks), begin, most, seed)
     current = _observed(db, model_version, begin, end, most // 2, seed)
-    table = compare_by_source(reference, current, alpha, seed=seed)
+    table = compare_by_source(reference, current, alpha, seed=seed, days=days)
     window = {"from": begin.isoformat(), "to": end.isoformat(), "ads": len(current), "reference_ads": len(reference), "model_version": model_version}
     alerts = drift_alerts(table, alpha, dict(window=window))
     write_json(resolve(out) / "drift.json", dict(window=window, alpha=alpha, comparisons=json.loads(table.to_json(orient="records")), alerts=alerts))

@@ -245,6 +245,8 @@ class Worker:
         metrics: Metrics | None = None,
         pool: ThreadPoolExecutor | None = None,  # the thread that computes, where it has loaded the model already
     ):
+        if max_batch < 1:
+            raise ValueError(f"max_batch={max_batch}: a batch has at least one ad")
         if delivery not in DELIVERIES:
             raise ValueError(f"delivery={delivery!r}: choose one of {', '.join(DELIVERIES)}")
         self.process, self.metrics, self.delivery = process, metrics or Metrics(), delivery
@@ -569,6 +571,8 @@ def run_stream(
     topics: tuple[str, ...] = TOPICS,  # made where they are missing
 ) -> int:  # 0: stopped by a signal; 1: the model or the machine is broken
     "Match ads from Kafka until SIGTERM or SIGINT."
+    if max_batch < 1 or not 0 <= (threshold or 0) <= 1 or (top_n is not None and top_n < 1):
+        raise ValueError(f"max_batch={max_batch}, threshold={threshold}, top_n={top_n}: at least 1 ad, a probability, at least 1 match")
     log_to()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # nothing is in hand while the model loads
@@ -597,7 +601,11 @@ def _matching(model: str, store: str, metrics: Metrics, threshold: float | None,
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [None]
     matching = JobMatching([Matcher.load(model, d) for d in devices], EmbeddingStore(store) if store else None, metrics, threshold, top_n)
     if store:
-        put_attributes(matching.store, matching.matcher)
+        try:
+            put_attributes(matching.store, matching.matcher)
+        except Exception:  # the model does not need them: a store that is away must not stand in the way of a release, or of a rollback
+            metrics.errors.labels("store_put").inc()
+            log("feature store failed, its attributes are not up to date", 30, exc_info=True)
     for matcher in matching.matchers:
         matcher.match([PROBE])  # what is slow the first time is over before the first ad comes
     matcher = matching.matcher

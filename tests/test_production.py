@@ -63,7 +63,8 @@ def streamed(tmp_path_factory):
         worker = WorkerProcess(at, folder, "models:/jobmatch@champion", "--store", "", "--top-n", "3", "--canary", str(folder / "none.json"))
         try:
             worker.wait_for("assigned")
-            send(ads[:20], at)
+            (folder / "first.jsonl").write_text("".join(r.value.decode() + "\n" for r in ads[:20]))
+            assert jobmatch("send", folder / "first.jsonl", "--bootstrap-servers", at) == "20 ads sent\n"
             wait_for(lambda: len(values(MATCHES, at)) == 20)
             set_alias("champion", second, registry)
             for i in range(20, 60):

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import re
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,7 +93,10 @@ def log_finished(
 ) -> None:
     "Log a stage where MLflow is installed; what training notebooks call. Small runs of tests are not logged."
     if find_spec("mlflow") and not os.environ.get("JOBMATCH_TINY"):
-        log_stage(folder)
+        try:
+            log_stage(folder)
+        except Exception as e:  # a training that is done does not fail for that
+            logging.getLogger("jobmatch.registry").warning("%s is not in MLflow (%s: %s); `jobmatch registry register` logs it again", folder, type(e).__name__, e)
 
 
 def log_run(
@@ -234,14 +238,18 @@ class Watch:
         client: Any = None,
     ):
         self.name, self.every, self.client = name, every, client or open_registry()
-        self.address, self.asked = find(name, self.client)["address"], time.monotonic()
+        self.address, self.asked, self.asking = find(name, self.client)["address"], time.monotonic(), None
 
     def __call__(self) -> str:  # "models:/jobmatch/2"
         "The address of the version in use."
-        if time.monotonic() - self.asked >= self.every:
-            self.asked = time.monotonic()
-            try:
-                self.address = find(self.name, self.client)["address"]
-            except Exception as e:  # a database that is locked, a server that is away
-                logging.getLogger("jobmatch.registry").warning("the registry does not answer, %s stays: %s", self.address, type(e).__name__)
+        if time.monotonic() - self.asked >= self.every and not (self.asking and self.asking.is_alive()):
+            self.asked, self.asking = time.monotonic(), threading.Thread(target=self._ask, daemon=True, name="registry")
+            self.asking.start()
+            self.asking.join(1)  # a server that is away takes minutes to say so
         return self.address
+
+    def _ask(self) -> None:
+        try:
+            self.address = find(self.name, self.client)["address"]
+        except Exception as e:  # a database that is locked, a server that is away
+            logging.getLogger("jobmatch.registry").warning("the registry does not answer, %s stays: %s", self.address, type(e).__name__)

@@ -209,8 +209,8 @@ class FeedbackRequest(BaseModel):
     attribute_id: Annotated[str, Field(min_length=1, max_length=256)]
     verdict: Literal["accepted", "rejected", "missing"]
     who: Annotated[str, Field(max_length=100)] = "reviewer"
-    start: Annotated[int, Field(ge=0)] | None = None
-    end: Annotated[int, Field(ge=0)] | None = None
+    start: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    end: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
 # %% ../../nbs/live/serve.ipynb #9c0ffaff
 class Reviewing:
@@ -625,7 +625,7 @@ def _page_routes(app: FastAPI, ads: list[dict]) -> None:
 
 # %% ../../nbs/live/serve.ipynb #5f3c0302
 def run_serve(
-    model: str,  # a model folder
+    model: str,  # a model folder, or a registered model such as models:/jobmatch@champion
     folder: str = "outputs/log",  # of the log, where no broker is named
     host: str = "127.0.0.1",
     port: int = 8000,  # 0: any free one
@@ -647,6 +647,10 @@ def run_serve(
     from jobmatch.core.schema import read_jobs
     from jobmatch.full_pipeline import Matcher
 
+    if model.startswith("models:/"):
+        from jobmatch.live.registry import model_folder
+
+        model = str(model_folder(model))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn stops in good order, and then raises the signal again
     log_to()
