@@ -503,7 +503,7 @@ def send_command(args: argparse.Namespace) -> int:
         raise UsageError(str(e)) from None
     return 0
 
-
+# %% ../nbs/cli.ipynb #5a202ad5
 def stream_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"a model folder, or a registered one that is followed, such as models:/jobmatch@champion (default: {DEFAULT_RUN}/model)")
     parser.add_argument("--canary", metavar="FILE", default="outputs/canary/state.json", help="the rollout that a registered model takes part in "
