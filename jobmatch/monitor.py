@@ -589,9 +589,20 @@ def online_precision(
     judged["attribute_group"] = judged["attribute_id"].map(lambda a: groups.get(a, "all") if groups else attribute_group(a))
     if unknown := set(by) - {"model_version", "attribute_group", "week", "source"}:
         raise ValueError(f"by={sorted(unknown)}: choose from model_version, attribute_group, week, source")
-    out = judged.groupby(list(by), dropna=False)["correct"].agg(judged="size", right="sum").reset_index()
-    low, high = wilson(out["right"].to_numpy(), out["judged"].to_numpy())
-    return out.assign(precision=out["right"] / out["judged"], low=low, high=high)
+    ads = judged.groupby([*by, "job_id"], dropna=False)["correct"].agg(n="size", right="sum").reset_index()
+    rows = [dict(zip(by, key)) | _share_of(ads) for key, ads in ads.groupby(list(by), dropna=False)]
+    return pd.DataFrame(rows, columns=[*by, "judged", "right", "precision", "low", "high"])
+
+
+def _share_of(ads: pd.DataFrame) -> dict:
+    "Share of right verdicts, of ads with n verdicts each; the interval for as many independent ones as they are worth."
+    n, p = ads["n"].sum(), ads["right"].sum() / ads["n"].sum()
+    worth = len(ads)  # where verdicts do not differ or there is one ad, nothing tells how alike an ad's are: as if wholly
+    if len(ads) > 1 and 0 < p < 1:
+        variance = len(ads) / (len(ads) - 1) * ((ads["right"] - p * ads["n"]) ** 2).sum() / n**2
+        worth = min(n, p * (1 - p) / max(variance, 1e-12))
+    low, high = wilson(p * worth, worth)
+    return dict(judged=int(n), right=int(ads["right"].sum()), precision=float(p), low=float(low), high=float(high))
 
 # %% ../nbs/08_monitor.ipynb #5aed32d9
 def feedback_labels(

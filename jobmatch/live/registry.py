@@ -53,7 +53,8 @@ def _experiment(client: Any) -> str:
 
 # %% ../../nbs/live/registry.ipynb #c709422c
 def _find_run(client: Any, **tags: str) -> str | None:
-    query = " and ".join(f"tags.`jobmatch.{k}` = '{v}'" for k, v in tags.items())
+    mark = '"' if any("'" in v for v in tags.values()) else "'"
+    query = " and ".join(f"tags.`jobmatch.{k}` = {mark}{v}{mark}" for k, v in tags.items())
     found = client.search_runs([_experiment(client)], query, max_results=1)
     return found[0].info.run_id if found else None
 
