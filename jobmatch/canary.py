@@ -729,8 +729,10 @@ def start_canary(
             print(f"{state['record'][-1]['time']}  {status_line(state)}", flush=True)
         except (ConnectionError, TimeoutError, KafkaException) as e:
             print(f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S+00:00}  not checked, trying again: {e}", flush=True)
-        except LookupError:  # ended by hand meanwhile
+        except LookupError:
             state = load_state(path)
+            if state["status"] == "running":  # else ended by hand meanwhile
+                raise
         if state["status"] == "running":
             time.sleep(every)
     return state

@@ -456,6 +456,7 @@ def _lines(path: Path, topic: str) -> list[dict]:
 _VIEWS = """
 create view log as select * from all_log
   qualify row_number() over (partition by topic, "partition", "offset", job_id, content_hash, model_version order by time) = 1;
+create view stream as select * from log where topic <> 'http' or not exists (select 1 from log where topic <> 'http');
 create view matches as select job_id, model_version, time, source, m.attribute_id, m.score from (select *, unnest(scores) as m from log);
 create view feedback as select * from all_feedback
   qualify row_number() over (partition by job_id, attribute_id order by "when" desc, verdict, who) = 1;
@@ -468,7 +469,7 @@ create view judged as select m.*, strftime(m.time, '%G-W%V') as week, f.verdict,
 
 def open_log(
     folder: str | Path,  # of the log
-) -> "duckdb.DuckDBPyConnection":  # in memory; with the views log, matches, feedback, judged
+) -> "duckdb.DuckDBPyConnection":  # in memory; with the views log, stream, matches, feedback, judged
     "Open the match log for SQL."
     import duckdb
 
@@ -669,7 +670,7 @@ def export_feedback(
 # %% ../nbs/08_monitor.ipynb #13c459e0
 def _observed(db, model_version: str, since: datetime, until: datetime, most: int, seed: int) -> pd.DataFrame:
     "Observations of a model's ads in a time, at most so many."
-    rows = db.execute("select * from log where model_version = ? and time >= ? and time < ? order by time, job_id", [model_version, _naive(since), _naive(until)]).df()
+    rows = db.execute("select * from stream where model_version = ? and time >= ? and time < ? order by time, job_id", [model_version, _naive(since), _naive(until)]).df()
     return observations(rows if len(rows) <= most else rows.sample(most, random_state=seed).sort_index())
 
 
@@ -679,7 +680,7 @@ def _naive(time: datetime) -> datetime:
 
 def _serving(db, begin: datetime, end: datetime) -> str | None:
     "The model of most ads in the window; of the last ad before, where the window is empty."
-    found = db.execute("select model_version from log where time < ? group by 1 order by count(*) filter (time >= ?) desc, max(time) desc limit 1",
+    found = db.execute("select model_version from stream where time < ? group by 1 order by count(*) filter (time >= ?) desc, max(time) desc limit 1",
                        [_naive(end), _naive(begin)]).fetchone()
     return found and found[0]
 

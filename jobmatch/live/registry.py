@@ -99,7 +99,7 @@ def log_finished(
         except Exception as e:  # a training that is done does not fail for that
             logging.getLogger("jobmatch.registry").warning("%s is not in MLflow (%s: %s); `jobmatch registry register` logs it again", folder, type(e).__name__, e)
 
-
+# %% ../../nbs/live/registry.ipynb #420d4e41
 def log_run(
     run: str | Path,  # a run folder
     client: Any = None,
