@@ -125,7 +125,8 @@ def test_a_stopped_run_goes_on(elsewhere):
     partial = run / "notebooks" / "00_data.partial.ipynb"
     for sign, status in [(signal.SIGINT, 130), (signal.SIGKILL, -9)]:
         partial.unlink(missing_ok=True)
-        with subprocess.Popen(words, cwd=elsewhere, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        with subprocess.Popen(words, cwd=elsewhere, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                              preexec_fn=heed_ctrl_c) as process:
             wait_until(lambda: partial.exists() and kernels_of(process.pid))
             kernels = kernels_of(process.pid)
             process.send_signal(sign)
@@ -136,6 +137,11 @@ def test_a_stopped_run_goes_on(elsewhere):
     run_chain(run, "--stages", "00", cwd=elsewhere)
     assert (run / "notebooks" / "00_data.ipynb").exists() and not partial.exists()
     assert record(run, "00_data")["parameters"]["n_jobs"] == 12
+
+
+def heed_ctrl_c():
+    "A suite that a shell started in the background has SIGINT ignored, and its children too."
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def kernels_of(pid: int) -> list[int]:
