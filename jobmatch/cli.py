@@ -637,7 +637,8 @@ def feedback_command(args: argparse.Namespace) -> int:
 
     try:
         if args.action == "precision":
-            print(online_precision(open_log(args.folder), tuple(args.by)).round(3).to_string(index=False))
+            found = online_precision(open_log(args.folder), tuple(args.by)).round(3)
+            print("no match of the log was judged yet" if found.empty else found.to_string(index=False))
             return 0
         base = _where(args.base) if args.base and Path(args.base).is_dir() else args.base
         out = str(Path(args.out).absolute())

@@ -108,6 +108,7 @@ def log_folder(streamed) -> Path:
 
 def test_feedback_shows_precision_and_becomes_labels(streamed, log_folder):
     folder, _, ads, _ = streamed
+    assert jobmatch("feedback", "precision", "--log", folder / "empty") == "no match of the log was judged yet\n"
     said = jobmatch("feedback", "precision", "--log", log_folder)
     rows = pd.read_csv(io.StringIO(said), sep=r"\s+").set_index("model_version")
     assert len(rows) == 2 and abs(rows.right.sum() / rows.judged.sum() - 2 / 3) < 0.02  # every third was rejected

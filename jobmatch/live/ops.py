@@ -75,14 +75,17 @@ class Metrics:
         self.latency = curve("latency_seconds", "From an ad's arrival in Kafka to its matches", seconds)
         self.lag = gauge("lag", "Ads in the partition that are not committed yet", "partition")
         self.paused = gauge("paused", "Whether reading is paused because the matcher is behind")
-        self.model = gauge("model_info", "1 for the model in use", "model_version", "taxonomy_version")
+        self.model = gauge("model_info", "1 for the model in use, 0 for those before", "model_version", "taxonomy_version")
+        self.in_use = ()
         for stage in STAGES:
             self.stage.labels(stage)
 
     def serving(self, model_version: str, taxonomy_version: str) -> None:
         "Say which model is in use; the one before is not any more."
-        self.model.clear()
-        self.model.labels(model_version, taxonomy_version).set(1)
+        if self.in_use:
+            self.model.labels(*self.in_use).set(0)
+        self.in_use = model_version, taxonomy_version
+        self.model.labels(*self.in_use).set(1)
 
     def text(self) -> bytes:
         "The figures in Prometheus' text format."
