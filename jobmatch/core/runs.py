@@ -205,7 +205,7 @@ def run_stage(
     return metrics
 
 # %% ../../nbs/core/runs.ipynb #188907e5
-DEFAULT_RUN = "outputs/onet"
+DEFAULT_RUN = "outputs/esco"
 
 
 def finished_run(
