@@ -10,7 +10,9 @@ import contextlib
 import io
 from pathlib import Path
 
-from .core.runs import digest, locked, resolve, root
+from filelock import FileLock
+
+from .core.runs import digest, resolve, root
 
 # %% ../nbs/tiny.ipynb #6e6ced02
 STAGES = ("data", "bi_train", "bi_eval", "cross_data", "cross_train", "full_pipeline")
@@ -44,7 +46,7 @@ def tiny_run(
     if upto not in STAGES:
         raise ValueError(f"{upto!r} is no stage; stages: {', '.join(STAGES)}")
     folder = _folder()
-    with locked(folder / ".lock"), contextlib.redirect_stdout(io.StringIO()):  # stages that are skipped say so, which is no news here
+    with FileLock(folder / ".lock"), contextlib.redirect_stdout(io.StringIO()):  # stages that are skipped say so, which is no news here
         for stage in STAGES[: STAGES.index(upto) + 1]:
             if not (folder / stage / "run.json").is_file():
                 _make(stage, str(folder))
