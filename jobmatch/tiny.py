@@ -12,7 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from .core.runs import digest, resolve, root
+import jobmatch
+from .core.runs import digest, resolve
 
 # %% ../nbs/tiny.ipynb #6e6ced02
 STAGES = ("data", "bi_train", "bi_eval", "cross_data", "cross_train", "full_pipeline")
@@ -34,7 +35,7 @@ def _make(stage: str, run: str) -> None:
 
 def _folder() -> Path:
     "Named by the code that makes it, so that changed code makes it anew."
-    package = root() / "jobmatch"
+    package = Path(jobmatch.__file__).parent
     files = [package / "core", *(package / f"{s}.py" for s in STAGES), package / "tiny.py"]
     return resolve("outputs") / f"tiny-{digest([digest(f) for f in files])[:10]}"
 

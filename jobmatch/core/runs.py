@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_RUN', 'root', 'resolve', 'digest', 'write_atomic', 'write_json', 'read_json', 'write_frame', 'read_frame',
-           'versions', 'device_name', 'is_main', 'is_current', 'run_stage', 'finished_run']
+           'versions', 'device_name', 'is_main', 'is_current', 'run_stage', 'parameters', 'finished_run']
 
 # %% ../../nbs/core/runs.ipynb #40197a19
 import hashlib
+import inspect
 import json
 import os
 import pickle
@@ -17,17 +18,21 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import jobmatch
 
 # %% ../../nbs/core/runs.ipynb #65c951d8
 def root() -> Path:
-    "The repository's root: the folder above the package."
-    return Path(jobmatch.__file__).resolve().parents[1]
+    "The folder that relative paths start from: the repository, else `JOBMATCH_HOME`, else the working folder."
+    above = Path(jobmatch.__file__).resolve().parents[1]
+    if (above / "nbs").is_dir():
+        return above
+    return Path(os.environ.get("JOBMATCH_HOME") or ".").expanduser().resolve()
 
 
 def resolve(
-    path: str | Path,  # absolute, or relative to the repository's root
+    path: str | Path,  # absolute, or relative to `root()`
 ) -> Path:
     "The absolute path that a parameter names."
     return root() / Path(path).expanduser()
@@ -74,7 +79,7 @@ def write_json(path: str | Path, obj: object) -> Path:
     return write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 
-def read_json(path: str | Path) -> object:
+def read_json(path: str | Path) -> Any:
     "Read what `write_json` wrote."
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
@@ -134,7 +139,7 @@ def device_name() -> str:
 
 # %% ../../nbs/core/runs.ipynb #b9adcd22
 def _name(path: Path) -> str:
-    "A path as `run.json` names it: relative to the repository where it lies inside."
+    "A path as `run.json` names it: relative to `root()` where it lies inside."
     path = path.resolve()
     return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
 
@@ -216,6 +221,18 @@ def run_stage(
     if is_main():
         _record(folder, params, digests, _outputs(folder, beside), time.perf_counter() - begin, metrics)
     return metrics
+
+# %% ../../nbs/core/runs.ipynb #0b7362ee
+def parameters(
+    stage: Callable,  # the function of a stage
+    scope: dict[str, Any],  # where their values are: `locals()` in that function, `globals()` in its notebook
+) -> dict[str, Any]:  # name → value, without `run`
+    "A stage's parameters, by the names in its signature."
+    names = [name for name in inspect.signature(stage).parameters if name != "run"]
+    missing = [name for name in names if name not in scope]
+    if missing:
+        raise NameError(f"{stage.__name__} takes {', '.join(missing)}, which the parameters cell does not set; add it there")
+    return {name: scope[name] for name in names}
 
 # %% ../../nbs/core/runs.ipynb #188907e5
 DEFAULT_RUN = "outputs/onet"

@@ -13,6 +13,7 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -169,9 +170,10 @@ def _utf16(data: bytes) -> str | None:
 def _older_encoding(data: bytes) -> str:
     "The encoding of text that is not Unicode."
     guesses = from_bytes(data)
-    if not guesses or any("cp1252" in guess.could_be_from_charset for guess in guesses):
+    best = guesses.best()
+    if best is None or any("cp1252" in guess.could_be_from_charset for guess in guesses):
         return "cp1252"
-    return guesses.best().encoding
+    return best.encoding
 
 
 def _decode(path: Path, data: bytes) -> str:
@@ -395,7 +397,8 @@ def read_jobs(
     allow_pickle: bool = False,  # read a pickle, which can run any code?
 ) -> pd.DataFrame:  # job_id, title, text, source, and split where the file has one
     "Read job ads; ids are unique and texts not empty."
-    path, bad = Path(path), []
+    path = Path(path)
+    bad: list[Problem] = []
     frame = _rename(_read_rows(path, bad, allow_pickle), path, ["job_id", "text"], ["title", "source", "split"], columns)
     frame["text"] = frame["text"].map(_string)
     for column in ("job_id", "title", "source", "split"):
@@ -414,7 +417,7 @@ def read_jobs(
 def _aliases(value: object) -> list[str]:
     if isinstance(value, str):
         value = re.split(r"[\n|]", value)
-    if value is None or isinstance(value, float):
+    if not isinstance(value, Iterable):  # missing: None or NaN
         return []
     return list(dict.fromkeys(a for a in map(_tidy, value) if a))
 
@@ -428,7 +431,8 @@ def read_attributes(
     taxonomy_version: str | None = None,  # None: the file's column, or its digest
 ) -> pd.DataFrame:  # attribute_id, name, definition, aliases, taxonomy, taxonomy_version
     "Read the attributes of a taxonomy; ids are unique and names not empty."
-    path, bad = Path(path), []
+    path = Path(path)
+    bad: list[Problem] = []
     optional = ["definition", "aliases", "taxonomy", "taxonomy_version"]
     frame = _rename(_read_rows(path, bad, allow_pickle), path, ["attribute_id", "name"], optional, columns)
     frame["aliases"] = frame["aliases"].map(_aliases)
@@ -453,7 +457,7 @@ def _whole(value: object) -> int | None:
 
 def _label_rows(path: Path, columns, rejects, allow_pickle, job_ids, attribute_ids) -> pd.DataFrame:
     "Labels with the file's row numbers as index."
-    bad = []
+    bad: list[Problem] = []
     optional = ["sentence", "start", "end", "source"]
     frame = _rename(_read_rows(path, bad, allow_pickle), path, ["job_id", "attribute_id", "label"], optional, columns)
     for column in ("job_id", "attribute_id", "source"):
