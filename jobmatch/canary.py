@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 from confluent_kafka import KafkaException
 from fastcore.basics import patch
+from filelock import FileLock
 
-from .core.runs import digest, locked, read_json, resolve, write_json
+from .core.runs import digest, read_json, resolve, write_json
 from .live.contracts import ALERTS, DEAD, FEEDBACK, JOBS, LOG, MATCHES, TOPICS, UNMATCHED, ContractError, Record, decode, encode
 from .live.kafka import LOOPBACK, client_settings, create_topics, read_topic, send
 from .live.ops import Metrics, log
@@ -670,7 +671,7 @@ def run_check(
     now, state = now or datetime.now(timezone.utc), running(path)
     records = read_records(bootstrap_servers, client, state["started"])
     new = check(recount(state, records, now), now) | dict(checked=now.isoformat(timespec="seconds"))
-    with locked(resolve(path).with_suffix(".lock")):  # not while reading: somebody may want to roll back
+    with FileLock(resolve(path).with_suffix(".lock")):  # not while reading: somebody may want to roll back
         present = load_state(path)
         if any(present[k] != state[k] for k in ("id", "step", "status")):
             return present
@@ -715,7 +716,7 @@ def start_canary(
     from jobmatch.live.registry import find, open_registry
 
     registry, settings = registry or open_registry(), client_settings(client)
-    with locked(resolve(path).with_suffix(".lock")):
+    with FileLock(resolve(path).with_suffix(".lock")):
         state = load_state(path)
         if state is None or state["status"] != "running":
             found = {"champion": find(champion, registry), "challenger": find(challenger, registry)}
@@ -764,7 +765,7 @@ def end_canary(
     registry: object = None,
 ) -> dict:
     "End the rollout by hand: all ads to the challenger for good, or none."
-    with locked(resolve(path).with_suffix(".lock")):
+    with FileLock(resolve(path).with_suffix(".lock")):
         state, now = running(path), datetime.now(timezone.utc)
         if decision == "promote":
             state = state | dict(step=len(state["plan"]["steps"]) - 1)

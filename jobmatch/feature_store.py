@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
+from filelock import FileLock
 
-from .core.runs import locked, resolve, write_frame
+from .core.runs import resolve, write_frame
 
 # %% ../nbs/06_feature_store.ipynb #544caea8
 KINDS = {"job": "content_hash", "attribute": "attribute_id"}  # what is embedded, and the name of its key
@@ -34,7 +35,7 @@ def _open(folder: Path):
     definitions = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(definitions)
     store = FeatureStore(repo_path=str(folder))
-    with locked(folder / "data" / ".lock"):
+    with FileLock(folder / "data" / ".lock"):
         store.apply([d for d in vars(definitions).values() if isinstance(d, (DataSource, Entity, FeatureView))])
     return store
 

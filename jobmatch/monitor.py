@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
-from .core.runs import digest, locked, read_frame, read_json, resolve, write_frame, write_json
+from .core.runs import digest, read_frame, read_json, resolve, write_frame, write_json
 from .live.contracts import ALERTS, FEEDBACK, LOG, ContractError, Record, check, dead_letter, decode
 
 # %% ../nbs/08_monitor.ipynb #603187ba
@@ -319,7 +320,7 @@ def start_command(
     import sys
 
     known = resolve(folder) / f"{command[0]}-{digest(command)[:8]}.json"
-    with locked(known.with_suffix(".lock")):
+    with FileLock(known.with_suffix(".lock")):
         if known.is_file() and _runs(read_json(known)):
             return None
         with open(known.with_suffix(".log"), "ab") as out:

