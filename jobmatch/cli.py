@@ -612,7 +612,7 @@ def drift_command(args: argparse.Namespace) -> int:
         table, alerts = run_drift(**given | {"rules": args.rules and _where(args.rules), "store": args.store and _where(args.store)})
     except (OSError, ValueError) as e:
         raise UsageError(str(e)) from None
-    columns = ["scope", "statistic", "value", "expected", "z", "p", "alarm"]
+    columns = ["scope", "statistic", "value", "expected", "shift", "p", "alarm"]
     print(table.groupby("scope", sort=False).head(5)[columns].round(4).to_string(index=False))
     print("\n".join(a["message"] for a in alerts) or "no alarm", f"details: {resolve(args.out)}", sep="\n")
     return 0
