@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .encoders import best_device, best_dtype
+from .encoders import best_device, best_dtype, quiet
 from .runs import digest, write_frame
 
 # %% ../../nbs/core/training.ipynb #34ed1301
@@ -140,13 +140,27 @@ def _arguments(kind: type, evaluator, checkpoints: Path, *, epochs, batch_size, 
         learning_rate=learning_rate, lr_scheduler_type=scheduler, warmup_steps=warmup, seed=seed, data_seed=seed, prompts=prompts,
         eval_on_start=True, eval_strategy="steps", eval_steps=eval_steps, save_strategy="steps", save_steps=eval_steps, save_total_limit=2,
         load_best_model_at_end=True, metric_for_best_model=f"eval_{evaluator.primary_metric}", greater_is_better=evaluator.greater_is_better,
-        logging_steps=max(eval_steps // 10, 1), report_to=[], disable_tqdm=True, dataloader_pin_memory=False, **precision_args())
+        logging_steps=max(eval_steps // 10, 1), ddp_find_unused_parameters=False, report_to=[],
+        disable_tqdm=True, dataloader_pin_memory=False, **precision_args())
     if args.n_gpu > 1:
         print(f"{args.n_gpu} GPUs are visible and one is used: start with `accelerate launch -m jobmatch.…` to train on all")
         args._n_gpu = 1
     return args
 
+# %% ../../nbs/core/training.ipynb #1dc6ef22
+def _freeze_unused(model: "sentence_transformers.SentenceTransformer | sentence_transformers.CrossEncoder") -> None:
+    "Take out of the training what no output depends on."
+    import torch
+    from sentence_transformers import CrossEncoder
 
+    pair = isinstance(model, CrossEncoder)
+    features = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in model.preprocess([("a", "b")] if pair else ["a"]).items()}
+    out = model(features)["scores" if pair else "sentence_embedding"]
+    weights = [p for p in model.parameters() if p.requires_grad]
+    for weight, gradient in zip(weights, torch.autograd.grad(out.sum(), weights, allow_unused=True)):
+        weight.requires_grad_(gradient is not None)
+
+# %% ../../nbs/core/training.ipynb #9e77df72
 def _trainer(model, rows: pd.DataFrame, loss, evaluator, args: dict, batches: LengthBatches, desc: str) -> "transformers.Trainer":
     from datasets import Dataset
     from sentence_transformers import CrossEncoder, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -154,6 +168,7 @@ def _trainer(model, rows: pd.DataFrame, loss, evaluator, args: dict, batches: Le
     from transformers import PrinterCallback, ProgressCallback
     from transformers.utils.notebook import NotebookProgressCallback
 
+    _freeze_unused(model)
     model.model_card_data.generate_widget_examples = False
     pairs = isinstance(model, CrossEncoder)
     kind, options = (CrossEncoderTrainer, CrossEncoderTrainingArguments) if pairs else (SentenceTransformerTrainer, SentenceTransformerTrainingArguments)
@@ -189,8 +204,9 @@ def fit(
     lengths = rows.drop(columns="label").apply(lambda texts: texts.str.len()).sum(axis=1).to_numpy()
     batches = LengthBatches(lengths, batch_size, processes().num_processes, seed)
     start = last_checkpoint(checkpoints)
-    trainer = _trainer(model, rows, loss, evaluator, args, batches, desc)
-    trainer.train(resume_from_checkpoint=start and str(start))
+    with quiet():
+        trainer = _trainer(model, rows, loss, evaluator, args, batches, desc)
+        trainer.train(resume_from_checkpoint=start and str(start))
     processes().wait_for_everyone()  # all have read the best checkpoint
     log = pd.DataFrame(trainer.state.log_history).groupby("step", as_index=False).first()
     figures = [c for c in log if c.startswith("eval_") and not c.endswith(("_runtime", "_per_second"))]
