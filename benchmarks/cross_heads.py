@@ -9,11 +9,13 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from jobmatch.core.encoders import load_cross, quiet, score_pairs
 from jobmatch.core.runs import read_frame, resolve
 from jobmatch.core.sources import model_path
-from jobmatch.cross_train import fit_cross, pair_metrics
+from jobmatch.core.training import fit
+from jobmatch.cross_train import pair_metrics, precision_on_dev
 
 
 def first_token(path: str) -> "sentence_transformers.CrossEncoder":
@@ -39,12 +41,12 @@ def main():
         for head, load in (("mean", lambda p: load_cross(p, "cpu", "float32")), ("first token", first_token)):
             set_seed(42)
             encoder = load(path)
+            part, pairs = dev.head(2000), train.head(args.pairs)[["text", "passage", "label"]].astype(dict(label=float))
             with tempfile.TemporaryDirectory() as d:
-                history = fit_cross(encoder, train.head(args.pairs), Path(d), epochs=1.0, batch_size=32, accumulate=1, learning_rate=2e-4,
-                                    save_steps=200, seed=42)
-            part = dev.head(2000)
+                history = fit(encoder, pairs, BinaryCrossEntropyLoss(encoder), precision_on_dev(part), Path(d), epochs=1.0, batch_size=32,
+                              learning_rate=2e-4, eval_steps=200, seed=42)
             figures = pair_metrics(score_pairs(encoder, list(zip(part.text, part.passage))), part.label)
-            rows.append(dict(body=body, head=head, **figures, last_train_loss=history.loss.iloc[-1]))
+            rows.append(dict(body=body, head=head, **figures, last_train_loss=history.train_loss.dropna().iloc[-1]))
             print(rows[-1], flush=True)
     print(f"share of positive dev pairs (average precision of guessing): {dev.head(2000).label.mean():.3f}")
     print(pd.DataFrame(rows).round(3).to_markdown(index=False))

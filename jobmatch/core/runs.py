@@ -235,7 +235,7 @@ def parameters(
     return {name: scope[name] for name in names}
 
 # %% ../../nbs/core/runs.ipynb #188907e5
-DEFAULT_RUN = "outputs/onet"
+DEFAULT_RUN = "outputs/esco"
 
 
 def finished_run(

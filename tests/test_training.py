@@ -1,0 +1,106 @@
+"Trainings that are killed, that run in two processes, that learn, and that cannot learn."
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from jobmatch.bi_train import masked_rows, positive_pairs, recall_on_dev
+from jobmatch.core.encoders import load_bi
+from jobmatch.core.losses import MaskedMNRL
+from jobmatch.core.runs import digest, read_frame, root, write_frame
+from jobmatch.core.training import figures, fit
+from jobmatch.tiny import tiny_run
+
+CHILD = Path(__file__).with_name("train_child.py")
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root())}
+
+
+def command(processes: int, *arguments: object) -> list[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    return [sys.executable, *launcher, str(CHILD), *map(str, arguments)]
+
+
+def finish(processes: int, *arguments: object) -> None:
+    done = subprocess.run(command(processes, *arguments), env=ENV, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def small_run(folder: Path) -> Path:
+    "A run folder with 36 rows to train on, for both encoders."
+    source = tiny_run("data") / "data"
+    train, dev = (read_frame(source / f"{n}.parquet").query("label == 1").head(36) for n in ("train_samples_final", "dev_samples_1k"))
+    attributes = read_frame(source / "attributes.parquet").head(60)
+    for name, table in (("train_samples_final", train), ("dev_samples_1k", dev), ("attributes", attributes)):
+        write_frame(table, folder / "data" / f"{name}.parquet")
+    wrong = train.assign(passage=train.passage.sample(frac=1, random_state=0).to_numpy(), label=0)
+    pairs = pd.concat([train.head(18), wrong.head(18)]).rename(columns=dict(sentence="text")).assign(level="sentence")
+    for name in ("train", "dev"):
+        write_frame(pairs[["text", "passage", "label", "level"]], folder / "cross_data" / f"{name}.parquet")
+    return folder
+
+
+def kill_after(checkpoint: str, folder: Path, processes: int, *arguments: object) -> None:
+    "SIGKILL a training and its launcher as soon as a checkpoint is written."
+    training = subprocess.Popen(command(processes, *arguments), env=ENV, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 900
+    while not list(folder.glob(f"checkpoints-*/{checkpoint}/trainer_state.json")):
+        assert training.poll() is None and time.monotonic() < deadline, "ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(training.pid, signal.SIGKILL)
+    assert training.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name, processes", [("bi", 1), ("cross", 1), ("bi", 2)])
+def test_a_killed_training_ends_with_the_same_weights(tmp_path, name, processes):
+    peace, killed, stage = small_run(tmp_path / "peace"), small_run(tmp_path / "killed"), f"{name}_train"
+    finish(processes, "stage", name, peace, tmp_path / "peace.log")
+    weights = [(tmp_path / f"peace.{i}").read_text().split() for i in range(processes)]
+    assert all(w == weights[0] for w in weights), "the processes' weights drift apart"
+    n_steps = len(set(weights[0]))
+    assert n_steps in (9, 10)  # 34 to 36 different rows in batches of 8, twice; in the middle of the second pass it is killed
+    kill_after("checkpoint-6", killed / stage, processes, "stage", name, killed, tmp_path / "first.log")
+    finish(processes, "stage", name, killed, tmp_path / "second.log")
+    assert all((tmp_path / f"second.{i}").read_text().split() == weights[0][6:] for i in range(processes)), "other steps than the seventh to the last"
+    assert digest(killed / stage / "model" / "model.safetensors") == digest(peace / stage / "model" / "model.safetensors")
+    history = [pd.read_csv(run / stage / "history.csv") for run in (peace, killed)]
+    assert history[0].best.to_numpy()[-1], "the weights compared are not those of the last step"
+    pd.testing.assert_frame_equal(*history)
+
+
+@pytest.mark.parametrize("mini_batch_size", [0, 2])
+def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path, mini_batch_size):
+    anchors = ["Uses SQL and Python.", "Cooks.", "uses SQL and Python.", "Repairs engines.", "Free fruit.", "Cooks fish.", "Teaches.", "Cooks."]
+    positives = ["SQL", "Cook food", "Python", "Repair vehicles", "", "Cook food", "Teach adults", "Clean kitchens"]
+    (tmp_path / "rows.json").write_text(json.dumps([anchors, positives]))
+    for processes in (1, 2):
+        finish(processes, "loss", tmp_path / "rows.json", tmp_path / str(processes), mini_batch_size)
+    (one, gradients), (two, of_two) = (torch.load(tmp_path / str(n)) for n in (1, 2))
+    assert float(one) == pytest.approx(float(two), rel=1e-5)
+    assert set(gradients) == set(of_two) and len(gradients) > 50
+    largest = max(float(g.abs().max()) for g in gradients.values())
+    assert max(float((g - of_two[n]).abs().max()) for n, g in gradients.items()) < 1e-4 * largest
+
+
+def test_training_beats_stock_and_shuffled_labels_do_not(tmp_path):
+    data = tiny_run("data") / "data"
+    attributes, dev = (read_frame(data / f"{n}.parquet") for n in ("attributes", "dev_samples_1k"))
+    pairs = positive_pairs(read_frame(data / "train_samples_final.parquet")).head(320)
+    shuffled = pairs.assign(positive=np.random.default_rng(0).permutation(pairs.positive))
+    found = {}
+    for name, table in (("trained", pairs), ("shuffled", shuffled)):
+        rows, gold = masked_rows(table)
+        encoder = load_bi("mini", device="cpu", dtype="float32", max_length=32)
+        history = fit(encoder, rows, MaskedMNRL(encoder, gold), recall_on_dev(dev, attributes), tmp_path / name, epochs=1.0, batch_size=32,
+                      learning_rate=1e-4, eval_steps=10, seed=0)
+        before, found[name] = figures(history)
+    assert found["trained"]["recall@10"] > before["recall@10"] + 0.01, (before, found)
+    assert found["shuffled"]["recall@10"] < before["recall@10"], (before, found)
