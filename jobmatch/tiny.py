@@ -32,7 +32,7 @@ def _make(stage: str, run: str) -> None:
                 cross_train=lambda: train_cross(run), full_pipeline=lambda: run_pipeline(run))
     make[stage]()
 
-
+# %% ../nbs/tiny.ipynb #7f7fde13
 def _folder() -> Path:
     "Named by the code that makes it, so that changed code makes it anew."
     package = Path(jobmatch.__file__).parent
