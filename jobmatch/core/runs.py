@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_RUN', 'root', 'resolve', 'digest', 'write_atomic', 'write_json', 'read_json', 'write_frame', 'read_frame',
-           'versions', 'device_name', 'is_main', 'is_current', 'run_stage', 'finished_run', 'locked']
+           'versions', 'device_name', 'is_main', 'is_current', 'run_stage', 'kept_parameters', 'finished_run', 'locked']
 
 # %% ../../nbs/core/runs.ipynb #40197a19
 import hashlib
@@ -200,9 +200,24 @@ def run_stage(
         outputs = _sizes(folder) | ({f"../{beside}/{n}": size for n, size in _sizes(folder.parent / beside).items()} if beside else {})
         write_json(folder / "run.json", dict(
             stage=folder.name, parameters=params, seed=params.get("seed"), inputs=digests, outputs=outputs, versions=versions(),
-            device=device_name(), seconds=round(time.perf_counter() - begin, 1), metrics=metrics,
+            device=device_name(), processes=int(os.environ.get("WORLD_SIZE", "1")), seconds=round(time.perf_counter() - begin, 1), metrics=metrics,
             finished=datetime.now(timezone.utc).isoformat(timespec="seconds")))
     return metrics
+
+# %% ../../nbs/core/runs.ipynb #ae14b66c
+def kept_parameters(
+    folder: str | Path,  # the stage's folder
+    defaults: dict,  # the notebook's parameters
+    given: dict,  # those that the user named
+) -> dict:  # `given`, and what the finished stage was made with where that differs from the defaults
+    "The parameters a stage is to run with so that a finished one is not made anew for want of naming them."
+    if not is_current(folder):
+        return given
+    made = read_json(resolve(folder) / "run.json")["parameters"]
+    kept = {k: made[k] for k, default in defaults.items() if k not in given and made.get(k) not in (None, default)}
+    for k, value in kept.items():
+        print(f"{Path(folder).name}: {k}={value!r}, as it was made (the notebook's own: {defaults[k]!r}); to change it, give {k}")
+    return {**given, **kept}
 
 # %% ../../nbs/core/runs.ipynb #188907e5
 DEFAULT_RUN = "outputs/onet"
