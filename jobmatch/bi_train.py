@@ -108,7 +108,7 @@ def train_bi(
     scale: float = 20.0,  # 1 / temperature of the loss
     words: float = 1.0,  # weight of the loss by words beside the one by sentences; 0: none
     scheduler: str = "linear",  # how the learning rate falls after its peak: linear, cosine, constant_with_warmup, …
-    mini_batch_size: int = 0,  # texts embedded at once, for batches that memory cannot hold; 0: the whole batch; wants words=0
+    mini_batch_size: int = 0,  # texts embedded at once, for batches that memory cannot hold; 0: the whole batch
     eval_steps: int = 250,  # steps between measurements of recall and between checkpoints
     seed: int = 42,
 ) -> dict[str, float]:  # recall and MRR on dev samples, before and after
