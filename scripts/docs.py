@@ -24,8 +24,8 @@ SECTIONS = {
     "Guides": r"guides/.*\.ipynb",
     "Stages": r"0[0-5]_.*\.ipynb",
     "Live": r"((0[6-9]|[1-9]\d)_.*|live/.*)\.ipynb",
-    "Command line": r"cli\.ipynb",
-    "Building blocks": r"(core/.*|tiny)\.ipynb",
+    "Tools": r"(?!index)[a-z]\w*\.ipynb",
+    "Building blocks": r"core/.*\.ipynb",
 }
 
 
