@@ -21,7 +21,7 @@ from .core.runs import digest, read_frame, resolve, run_stage, write_frame
 from .core.schema import DataError, Problem, passages, problems_frame
 from .core.shards import map_shards
 from .core.sources import SPLITS, WHEELS, fetch, load_samples, load_source, normal
-from .core.text import Sentence, split
+from .core.text import Sentence, clean, lines, split
 
 # %% ../nbs/00_data.ipynb #173cd34f
 def _hash(seed: int, *what: str) -> int:
@@ -263,6 +263,13 @@ def _seen(labels: pd.DataFrame) -> float:
     golden = keys[labels["split"] == "golden"]
     return round(float(golden.isin(set(keys[labels["split"] == "train"])).mean()), 4) if len(golden) else 0.0
 
+
+def _clean_samples(samples: pd.DataFrame) -> pd.DataFrame:
+    "A source's samples as the ads' sentences come: without markup and bullets."
+    texts = [clean(t).text for t in samples["text"]]
+    texts = [" ".join(" ".join(t[s:e] for s, e in lines(t)).split()) for t in texts]
+    return samples.assign(text=texts)[[bool(t) for t in texts]].reset_index(drop=True)
+
 # %% ../nbs/00_data.ipynb #d590dc07
 def make_data(
     run: str,  # run folder, e.g. outputs/esco
@@ -286,7 +293,7 @@ def make_data(
         attributes, jobs, labels = _read(source, columns, n_jobs, seed, allow_pickle, problems)
         path = write_frame(attributes, out / "attributes.parquet")
         write_frame(jobs, out / "jobs.parquet")
-        write_frame(load_samples(source, attributes), out / "source_samples.parquet")
+        write_frame(_clean_samples(load_samples(source, attributes)), out / "source_samples.parquet")
         made_from = dict(attributes=str(path), sha256=digest(path), negatives=negatives, seed=seed)
         shards = map_shards(_items(jobs, labels), partial(make_shard, **made_from), out / "shards", key={**made_from, "attributes": ""},
                             shard_size=shard_size, n_workers=n_workers, desc="split jobs" if len(jobs) > shard_size else "")

@@ -48,13 +48,14 @@ def small_run(folder: Path) -> Path:
     return folder
 
 
-def kill_after(checkpoint: str, folder: Path, processes: int, *arguments: object) -> None:
-    "SIGKILL a training and its launcher as soon as a checkpoint is written."
-    training = subprocess.Popen(command(processes, *arguments), env=ENV, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 900
-    while not list(folder.glob(f"checkpoints-*/{checkpoint}/trainer_state.json")):
-        assert training.poll() is None and time.monotonic() < deadline, "ended before it could be killed"
-        time.sleep(0.01)
+def kill_at(step: int, log: Path, processes: int, *arguments: object) -> None:
+    "SIGKILL a training and its launcher at a step."
+    training = subprocess.Popen(command(processes, *arguments, log), env=ENV | {"HOLD": str(step)}, start_new_session=True,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    logs, deadline = [log.with_suffix(f".{i}") for i in range(processes)], time.monotonic() + 900
+    while not all(p.exists() and len(p.read_text().split()) == step for p in logs):
+        assert training.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
+        time.sleep(0.1)
     os.killpg(training.pid, signal.SIGKILL)
     assert training.wait() == -signal.SIGKILL
 
@@ -67,7 +68,8 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, name, processes)
     assert all(w == weights[0] for w in weights), "the processes' weights drift apart"
     n_steps = len(set(weights[0]))
     assert n_steps in (9, 10)  # 34 to 36 different rows in batches of 8, twice; in the middle of the second pass it is killed
-    kill_after("checkpoint-6", killed / stage, processes, "stage", name, killed, tmp_path / "first.log")
+    kill_at(8, tmp_path / "first.log", processes, "stage", name, killed)
+    assert list((killed / stage).glob("checkpoints-*/checkpoint-6"))
     finish(processes, "stage", name, killed, tmp_path / "second.log")
     assert all((tmp_path / f"second.{i}").read_text().split() == weights[0][6:] for i in range(processes)), "other steps than the seventh to the last"
     assert digest(killed / stage / "model" / "model.safetensors") == digest(peace / stage / "model" / "model.safetensors")
@@ -93,7 +95,8 @@ def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path, mini_batch_si
 def test_training_beats_stock_and_shuffled_labels_do_not(tmp_path):
     data = tiny_run("data") / "data"
     attributes, dev = (read_frame(data / f"{n}.parquet") for n in ("attributes", "dev_samples_1k"))
-    pairs = positive_pairs(read_frame(data / "train_samples_final.parquet")).head(320)
+    attributes = read_frame(data / "attributes.parquet")
+    pairs = positive_pairs(read_frame(data / "train_samples_final.parquet"), dict(zip(attributes.attribute_id, attributes.name))).head(320)
     shuffled = pairs.assign(positive=np.random.default_rng(0).permutation(pairs.positive))
     found = {}
     for name, table in (("trained", pairs), ("shuffled", shuffled)):

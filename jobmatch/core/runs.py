@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_RUN', 'root', 'resolve', 'digest', 'write_atomic', 'write_json', 'read_json', 'write_frame', 'read_frame',
-           'versions', 'device_name', 'is_main', 'is_current', 'run_stage', 'parameters', 'finished_run']
+           'versions', 'device_name', 'is_main', 'is_current', 'run_stage', 'parameters', 'kept_parameters',
+           'finished_run']
 
 # %% ../../nbs/core/runs.ipynb #40197a19
 import hashlib
@@ -192,7 +193,7 @@ def _record(folder: Path, params: dict, digests: dict[str, str], outputs: dict[s
     "Write `run.json`: from now on the stage counts as finished."
     write_json(folder / "run.json", dict(
         stage=folder.name, parameters=params, seed=params.get("seed"), inputs=digests, outputs=outputs, versions=versions(),
-        device=device_name(), seconds=round(seconds, 1), metrics=metrics,
+        device=device_name(), processes=int(os.environ.get("WORLD_SIZE", "1")), seconds=round(seconds, 1), metrics=metrics,
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds")))
 
 # %% ../../nbs/core/runs.ipynb #5c1e90ab
@@ -233,6 +234,21 @@ def parameters(
     if missing:
         raise NameError(f"{stage.__name__} takes {', '.join(missing)}, which the parameters cell does not set; add it there")
     return {name: scope[name] for name in names}
+
+# %% ../../nbs/core/runs.ipynb #ae14b66c
+def kept_parameters(
+    folder: str | Path,  # the stage's folder
+    defaults: dict,  # the notebook's parameters
+    given: dict,  # those that the user named
+) -> dict:  # `given`, and what the finished stage was made with where that differs from the defaults
+    "The parameters a stage is to run with so that a finished one is not made anew for want of naming them."
+    if not is_current(folder):
+        return given
+    made = read_json(resolve(folder) / "run.json")["parameters"]
+    kept = {k: made[k] for k, default in defaults.items() if k not in given and made.get(k) not in (None, default)}
+    for k, value in kept.items():
+        print(f"{Path(folder).name}: {k}={value!r}, as it was made (the notebook's own: {defaults[k]!r}); to change it, give {k}")
+    return {**given, **kept}
 
 # %% ../../nbs/core/runs.ipynb #188907e5
 DEFAULT_RUN = "outputs/esco"

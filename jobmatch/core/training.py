@@ -80,11 +80,11 @@ class LengthBatches:
 
     def __init__(
         self,
-        lengths: np.ndarray,  # int [n rows], in characters or tokens
+        lengths: np.ndarray,  # int [n rows, 1 or 2], in characters or tokens: of each text that is padded by itself
         batch_size: int,  # rows a process and step
         n_processes: int = 1,
         seed: int = 0,
-        window: int = 16,  # steps whose rows are sorted together; 1: no sorting
+        window: int = 16,  # steps whose rows are sorted together
     ):
         self.lengths, self.batch_size, self.n_processes, self.seed, self.window, self.epoch = lengths, batch_size, n_processes, seed, window, 0
 
@@ -99,8 +99,9 @@ class LengthBatches:
         order = rng.permutation(len(self.lengths))
         if self.n_processes > 1:
             order = np.resize(order, -(-len(order) // rows) * rows)
-        windows = [order[i : i + self.window * rows] for i in range(0, len(order), self.window * rows)]
-        order = np.concatenate([w[np.argsort(self.lengths[w], kind="stable")] for w in windows])
+        for column, window in zip(self.lengths.T, (self.window * rows, self.window * rows // 4)):
+            windows = [order[i : i + window] for i in range(0, len(order), window)]
+            order = np.concatenate([w[np.argsort(column[w], kind="stable")] for w in windows])
         for i in rng.permutation(range(0, len(order), rows)):
             yield from (order[i : i + rows][r :: self.n_processes].tolist() for r in range(self.n_processes))
 
@@ -199,9 +200,12 @@ def fit(
     desc: str = "training",  # for the progress bar
 ) -> pd.DataFrame:  # by step: train_loss, the evaluator's figures, `best`: whether this is the model that was kept
     "Train a bi-encoder or a cross-encoder, going on from the last complete checkpoint; the model ends as its best checkpoint."
+    from sentence_transformers import CrossEncoder
+
     args = dict(checkpoints=checkpoints, epochs=epochs, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
                 scheduler=scheduler, warmup=warmup, eval_steps=eval_steps, seed=seed)
-    lengths = rows.drop(columns="label").apply(lambda texts: texts.str.len()).sum(axis=1).to_numpy()
+    lengths = rows.drop(columns="label").apply(lambda texts: texts.str.len()).to_numpy()
+    lengths = lengths.sum(axis=1, keepdims=True) if isinstance(model, CrossEncoder) else lengths  # both texts are one input there
     batches = LengthBatches(lengths, batch_size, processes().num_processes, seed)
     start = last_checkpoint(checkpoints)
     with quiet():
