@@ -100,7 +100,7 @@ def masked_rows(
 def train_bi(
     run: str,  # run folder with the data stage's files
     model: str = "mini",  # preset (mini, e5), folder or hub name to start from
-    epochs: float = 1.0,  # passes over the pairs
+    epochs: float = 1.0,  # passes over the pairs; 0: the encoder as it comes
     batch_size: int = 128,  # pairs a device and step: each brings batch_size - 1 negatives
     accumulate: int = 1,  # steps whose gradients are added up before an update
     learning_rate: float = 1e-4,  # peak, after a warm-up over the first tenth

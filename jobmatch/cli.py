@@ -439,7 +439,7 @@ def match_command(args: argparse.Namespace) -> int:
     ads = [ad for name in args.files for ad in read_ads(name, args.input)]
     job_ids, texts = [i for i, _ in ads], [t for _, t in ads]
 
-    from jobmatch.full_pipeline import Matcher
+    from jobmatch.core.matcher import Matcher
 
     with redirect_stdout(sys.stderr):
         found = Matcher.load(model).match(texts, job_ids, threshold=args.threshold, top_n=args.top_n, progress=sys.stderr.isatty())

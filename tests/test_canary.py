@@ -11,7 +11,7 @@ import pytest
 
 from jobmatch.live.canary import SHADOW, read_records, release_matching, run_check, start_canary
 from jobmatch.core.runs import read_json, write_json
-from jobmatch.full_pipeline import Matcher
+from jobmatch.core.matcher import Matcher
 from jobmatch.live.contracts import FEEDBACK, JOBS, LOG, MATCHES, TOPICS, Record, canonical
 from jobmatch.live.kafka import Broker, create_topics, read_topic, send
 from jobmatch.live.registry import find, open_registry, register, set_alias

@@ -225,7 +225,7 @@ def load(
     client: Any = None,
 ) -> "jobmatch.full_pipeline.Matcher":
     "Load a registered model."
-    from jobmatch.full_pipeline import Matcher
+    from jobmatch.core.matcher import Matcher
 
     return Matcher.load(model_folder(name, client), device)
 

@@ -594,7 +594,7 @@ def _matching(model: str, store: str, metrics: Metrics, threshold: float | None,
     import torch
 
     from jobmatch.live.feature_store import EmbeddingStore, put_attributes
-    from jobmatch.full_pipeline import Matcher
+    from jobmatch.core.matcher import Matcher
 
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [None]
     matching = JobMatching([Matcher.load(model, d) for d in devices], EmbeddingStore(store) if store else None, metrics, threshold, top_n)
