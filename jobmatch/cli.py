@@ -6,11 +6,11 @@
 __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'UsageError', 'notebook_parameters', 'parse_override',
            'choose_stages', 'plan', 'ran_through', 'stage_done', 'StageError', 'run_notebook', 'run_stages',
            'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments',
-           'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'broker_arguments',
-           'broker_command', 'send_arguments', 'send_command', 'stream_arguments', 'stream_command', 'serve_arguments',
-           'serve_command', 'log_arguments', 'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments',
-           'feedback_command', 'canary_arguments', 'canary_command', 'registry_arguments', 'registry_command',
-           'make_parser', 'main']
+           'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'adapt_arguments',
+           'adapt_command', 'broker_arguments', 'broker_command', 'send_arguments', 'send_command', 'stream_arguments',
+           'stream_command', 'serve_arguments', 'serve_command', 'log_arguments', 'log_command', 'drift_arguments',
+           'drift_command', 'feedback_arguments', 'feedback_command', 'canary_arguments', 'canary_command',
+           'registry_arguments', 'registry_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from .core.runs import DEFAULT_RUN, is_current, read_json, resolve, root
+from .core.runs import DEFAULT_RUN, is_current, kept_parameters, read_json, resolve, root
 
 # %% ../nbs/cli.ipynb #63e791d1
 class UsageError(ValueError):
@@ -227,15 +227,17 @@ def run_stages(
     missing = [p.name for p in sources.values() if not p.is_file()]
     if missing:
         raise UsageError(f"no {', '.join(missing)} in {root() / 'nbs'}; `jobmatch run` needs the repository, installed with pip install -e .")
-    todo = plan({stage: notebook_parameters(p) for stage, p in sources.items()}, {**overrides, "run": run})
+    defaults = {stage: notebook_parameters(p) for stage, p in sources.items()}
+    todo = plan(defaults, {**overrides, "run": run})
     for i, stage in enumerate(chosen, 1):
         label, source, out = f"[{i}/{len(chosen)}] {stage}", sources[stage], resolve(run) / "notebooks" / f"{stage}.ipynb"
-        if stage_done(stage, run, source, out, todo[stage]):
+        params = kept_parameters(resolve(run) / stage[3:], defaults[stage], todo[stage])
+        if stage_done(stage, run, source, out, params):
             print(f"{label}: already done", flush=True)
             continue
         print(f"{label} …", flush=True)
         begin = time.monotonic()
-        run_notebook(source, out, todo[stage], label)
+        run_notebook(source, out, params, label)
         print(f"{label}: done in {_clock(time.monotonic() - begin)}", flush=True)
 
 
@@ -377,7 +379,7 @@ def _where(path: str) -> str:
 
 
 def fetch_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("names", nargs="*", metavar="NAME", help="onet, esco, esco_labels, mini or spacy (default: onet mini spacy, what a run needs)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="esco, esco_labels, onet, mini or spacy (default: esco esco_labels mini spacy, what a run needs)")
 
 
 def fetch_command(args: argparse.Namespace) -> int:
@@ -387,7 +389,7 @@ def fetch_command(args: argparse.Namespace) -> int:
     unknown = [n for n in args.names if n not in WHEELS]
     if unknown:
         raise UsageError(f"nothing to fetch is called {', '.join(unknown)}; there is {', '.join(WHEELS)}")
-    for name in args.names or ["onet", "mini", "spacy"]:
+    for name in args.names or ["esco", "esco_labels", "mini", "spacy"]:
         path = model_path(name) if name == "mini" else spacy_path() if name == "spacy" else fetch(name)
         print(f"{name}: {path}", flush=True)
     return 0
@@ -395,7 +397,7 @@ def fetch_command(args: argparse.Namespace) -> int:
 # %% ../nbs/cli.ipynb #bb57f1b3
 def run_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--run", default=DEFAULT_RUN, help=f"the run's folder, absolute or relative to the repository (default: {DEFAULT_RUN})")
-    parser.add_argument("--source", help="onet, or a folder with your own jobs, attributes and labels")
+    parser.add_argument("--source", help="esco (the default), onet, or a folder with your own jobs, attributes and labels")
     parser.add_argument("--golden-dir", help="a folder with <set>_annotations.csv, skills_en_label.txt or jobs_<set>.jsonl to evaluate on")
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these, by name or number (default: all six)")
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
@@ -459,6 +461,31 @@ def _write(lines: Iterable[str], output: str | None):
         from jobmatch.core.runs import write_atomic
 
         write_atomic(Path(output), lambda p: p.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline=""))
+
+# %% ../nbs/cli.ipynb #a81da362
+def adapt_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("out", metavar="OUT", help="the model folder to make; it must not exist")
+    parser.add_argument("--defs", required=True, metavar="FILE", help="the attributes: attribute_id, name, and where known definition, aliases (CSV, TSV, JSONL, Parquet)")
+    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder to take the encoders from (default: {DEFAULT_RUN}/model)")
+
+
+def adapt_command(args: argparse.Namespace) -> int:
+    "Make a model folder for other attributes, without labels and without training."
+    from jobmatch.core.schema import read_attributes
+
+    model, out = Path(_where(args.model)), Path(args.out).absolute()
+    if not (model / "matcher.json").is_file():
+        raise UsageError(f"no model in {model}; make one with `make run`, or name one with --model")
+    if out.exists():
+        raise UsageError(f"{out} exists; name a folder that does not, or remove it")
+    attributes = read_attributes(Path(args.defs).absolute())
+
+    from jobmatch.core.matcher import Matcher
+
+    matcher = Matcher.load(model).with_attributes(attributes, progress=sys.stderr.isatty())
+    version = matcher.save(out, model / "bi", model / "cross")
+    print(f"{out}: {len(attributes):,} attributes, model {version}\nmatch ads with: jobmatch match FILE --model {args.out}")
+    return 0
 
 # %% ../nbs/cli.ipynb #fa137c90
 def broker_arguments(parser: argparse.ArgumentParser):
@@ -710,6 +737,7 @@ COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "fetch": (fetch_arguments, fetch_command),
     "run": (run_arguments, run_command),
     "match": (match_arguments, match_command),
+    "adapt": (adapt_arguments, adapt_command),
     "broker": (broker_arguments, broker_command),
     "stream": (stream_arguments, stream_command),
     "send": (send_arguments, send_command),
