@@ -207,6 +207,7 @@ def tests() -> int:
 def docs() -> int:
     "documentation, strictly"
     call("python", "scripts/docs.py", hint="the lines above name the page")
+    call("python", "scripts/check_docs.py", hint="the lines above name the page")
     return 1
 
 
