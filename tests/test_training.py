@@ -17,7 +17,7 @@ from jobmatch.bi_train import masked_rows, positive_pairs, recall_on_dev
 from jobmatch.core.encoders import load_bi
 from jobmatch.core.losses import MaskedMNRL
 from jobmatch.core.runs import digest, read_frame, root, write_frame
-from jobmatch.core.training import figures, fit
+from jobmatch.core.training import figures, fit, save_model
 from jobmatch.tiny import tiny_run
 
 CHILD = Path(__file__).with_name("train_child.py")
@@ -35,7 +35,7 @@ def finish(processes: int, *arguments: object) -> None:
 
 
 def small_run(folder: Path) -> Path:
-    "A run folder with 36 rows to train on, for both encoders."
+    "A run folder with 36 rows to train on, for both encoders, and a bi-encoder with prefixes to start from."
     source = tiny_run("data") / "data"
     train, dev = (read_frame(source / f"{n}.parquet").query("label == 1").head(36) for n in ("train_samples_final", "dev_samples_1k"))
     attributes = read_frame(source / "attributes.parquet").head(60)
@@ -45,6 +45,9 @@ def small_run(folder: Path) -> Path:
     pairs = pd.concat([train.head(18), wrong.head(18)]).rename(columns=dict(sentence="text")).assign(level="sentence")
     for name in ("train", "dev"):
         write_frame(pairs[["text", "passage", "label", "level"]], folder / "cross_data" / f"{name}.parquet")
+    encoder = load_bi("mini", device="cpu", dtype="float32")
+    encoder.prompts = {"query": "query: ", "document": "passage: "}
+    save_model(encoder, folder / "e5-shaped")
     return folder
 
 
@@ -73,6 +76,9 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, name, processes)
     finish(processes, "stage", name, killed, tmp_path / "second.log")
     assert all((tmp_path / f"second.{i}").read_text().split() == weights[0][6:] for i in range(processes)), "other steps than the seventh to the last"
     assert digest(killed / stage / "model" / "model.safetensors") == digest(peace / stage / "model" / "model.safetensors")
+    if name == "bi":
+        assert load_bi(str(killed / stage / "model")).prompts == {"query": "query: ", "document": "passage: "}
+        assert load_bi(str(killed / stage / "model")).max_seq_length == 128  # as it started, not as it was cut while training
     history = [pd.read_csv(run / stage / "history.csv") for run in (peace, killed)]
     assert history[0].best.to_numpy()[-1], "the weights compared are not those of the last step"
     pd.testing.assert_frame_equal(*history)

@@ -51,7 +51,7 @@ def stage(name: str, run: str, log: str) -> None:
     bi_train.recall_on_dev, cross_train.precision_on_dev = Later, Later
     note_steps(MaskedMNRL if name == "bi" else BinaryCrossEntropyLoss, Path(log))
     if name == "bi":
-        bi_train.train_bi(run, epochs=2.0, batch_size=8 // WORLD, max_length=16, eval_steps=3, seed=1)
+        bi_train.train_bi(run, model=f"{run}/e5-shaped", epochs=2.0, batch_size=8 // WORLD, max_length=16, eval_steps=3, seed=1)
     else:
         cross_train.train_cross(run, model="mini", epochs=2.0, batch_size=8 // WORLD, max_length=32, save_steps=3, seed=1)
 
