@@ -26,7 +26,7 @@ docs: .venv/installed-test
 	@$(BIN)/python scripts/docs.py
 
 clean:
-	rm -rf outputs/tiny-* .venv _docs _proc build *.egg-info .pytest_cache .ruff_cache
+	rm -rf outputs/tiny-* .venv _docs _proc build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: $(INPUTS)

@@ -30,6 +30,7 @@ setup(
         "Programming Language :: Python :: 3.11",
     ],
     packages=find_packages(include=["jobmatch", "jobmatch.*"]),
+    package_data={"": ["py.typed", "static/*", "templates/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require=extras,

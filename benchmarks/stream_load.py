@@ -15,13 +15,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from streams import Follower, WorkerProcess, fresh_store, model_folder, real_ads
+from streams import Follower, WorkerProcess, fresh_store, model_folder, real_ads, trace
 
 from jobmatch.core.runs import write_json
 from jobmatch.full_pipeline import Matcher
 from jobmatch.live.contracts import LOG, Record
 from jobmatch.live.kafka import Broker, create_topics, send
-from jobmatch.stream import trace
 
 
 def in_process(model: Path, ads: list[Record], max_batch: int) -> float:

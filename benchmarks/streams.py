@@ -12,11 +12,12 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 from confluent_kafka import Consumer, TopicPartition
 
 from jobmatch.core.runs import finished_run, read_frame, resolve, root
-from jobmatch.live.contracts import JOBS, MATCHES, MAX_CHARS, Record
-from jobmatch.live.kafka import consumer_settings, record
+from jobmatch.live.contracts import JOBS, LOG, MATCHES, MAX_CHARS, Record, decode
+from jobmatch.live.kafka import LOOPBACK, consumer_settings, read_topic, record
 
 ADS = root().parent / "shared" / "data" / "ads"
 
@@ -93,6 +94,23 @@ class Fleet:
     def __exit__(self, *exc) -> None:
         for w in self.workers:
             w.kill()
+
+
+def trace(
+    bootstrap_servers: str = LOOPBACK,
+    client: dict | None = None,
+) -> pd.DataFrame:  # a row an ad: job_id, store_hit, matches; arrived, written (s since the first arrival); latency (s)
+    "Follow the ads in a stream from `jobs` to `match-log`, the first time that each was matched."
+    arrived = {r.address: r.timestamp for r in read_topic(JOBS, bootstrap_servers, client)}
+    logged = [(r.timestamp, decode(LOG, r.value)) for r in read_topic(LOG, bootstrap_servers, client)]
+    rows = [dict(job_id=d["job_id"], store_hit=d["store_hit"], matches=len(d["scores"]), written=t, at=f"{d['topic']}/{d['partition']}/{d['offset']}")
+            for t, d in logged]
+    df = pd.DataFrame(rows, columns=["job_id", "store_hit", "matches", "written", "at"]).sort_values("written").drop_duplicates("at")
+    df["arrived"] = df["at"].map(arrived)
+    df["latency"] = (df.written - df.arrived) / 1000
+    for column in ("arrived", "written"):
+        df[column] = (df[column] - min(arrived.values(), default=0)) / 1000
+    return df.drop(columns="at").reset_index(drop=True)
 
 
 def _json(line: str) -> dict:

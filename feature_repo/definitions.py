@@ -1,7 +1,7 @@
 """What the feature store holds: the embeddings of ads and attributes, by the model that made them, and how far the ads of each source have drifted.
 
 An embedding is the raw bytes of a float32 array [rows, dim]: an ad has a row for each of its sentences, an attribute has one.
-Entities, views and sources are Feast's; `jobmatch.feature_store.EmbeddingStore` applies them, and so does `feast apply` in this folder.
+Entities, views and sources are Feast's; `jobmatch.live.feature_store.EmbeddingStore` applies them, and so does `feast apply` in this folder.
 """
 
 from datetime import timedelta

@@ -15,7 +15,7 @@ from .core.ann import build_index, search
 from .core.encoders import encode, load_bi
 from .core.golden import GoldenSet, job_gold, pool_jobs, read_golden_dir, split_set
 from .core.metrics import best_threshold, ranking_metrics, threshold_sweep, top_n_sweep
-from .core.runs import read_frame, read_json, resolve, run_stage, write_frame, write_json
+from .core.runs import parameters, read_frame, read_json, resolve, run_stage, write_frame, write_json
 
 # %% ../nbs/02_bi_eval.ipynb #af079a64
 def retrieve(
@@ -77,7 +77,7 @@ def eval_bi(
     seed: int = 42,  # recorded; nothing here is left to chance
 ) -> dict[str, float]:  # `<set>.<metric>` of the trained model, `<set>_stock.<metric>` of the one it started from
     "Measure the bi-encoder; writes `<run>/bi_eval/metrics.json`, `thresholds.parquet` and `top_n.parquet`."
-    params = {k: v for k, v in locals().items() if k != "run"}
+    params = parameters(eval_bi, locals())
     folder, data = resolve(run), resolve(run) / "data"
     inputs = [data / f"{n}.parquet" for n in ("attributes", "sentences", "labels")] + [folder / "bi_train" / "model"]
 

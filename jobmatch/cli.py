@@ -523,7 +523,7 @@ def stream_arguments(parser: argparse.ArgumentParser):
 
 def stream_command(args: argparse.Namespace) -> int:
     "Match ads from the Kafka topic `jobs` until Ctrl-C or SIGTERM."
-    from jobmatch.stream import run_stream
+    from jobmatch.live.stream import run_stream
 
     given = {name: value for name, value in vars(args).items() if name not in ("command", "canary")}
     given |= _followed(args.canary) if args.model.startswith("models:/") else {"model": _where(args.model)}
@@ -535,7 +535,7 @@ def stream_command(args: argparse.Namespace) -> int:
 
 def _followed(state: str) -> dict:
     "What makes a worker follow the registry and the rollout."
-    from jobmatch.canary import SHADOW, release_matching
+    from jobmatch.live.canary import SHADOW, release_matching
     from jobmatch.live.contracts import TOPICS
 
     return dict(follow=lambda make, name: release_matching(make, name, state), topics=(*TOPICS, *SHADOW.values()))
@@ -579,7 +579,7 @@ def log_arguments(parser: argparse.ArgumentParser):
 def log_command(args: argparse.Namespace) -> int:
     "Write the topics match-log and match-feedback to Parquet files by day until Ctrl-C or SIGTERM."
     from jobmatch.live.ops import log_to
-    from jobmatch.monitor import run_log
+    from jobmatch.live.log import run_log
 
     log_to()
     try:
@@ -605,14 +605,14 @@ def drift_arguments(parser: argparse.ArgumentParser):
 
 def drift_command(args: argparse.Namespace) -> int:
     "Compare the log's last days with the weeks before."
-    from jobmatch.monitor import run_drift
+    from jobmatch.live.monitor import run_drift
 
     given = {name: value for name, value in vars(args).items() if name != "command"}
     try:
         table, alerts = run_drift(**given | {"rules": args.rules and _where(args.rules), "store": args.store and _where(args.store)})
     except (OSError, ValueError) as e:
         raise UsageError(str(e)) from None
-    columns = ["scope", "statistic", "value", "expected", "z", "p", "alarm"]
+    columns = ["scope", "statistic", "value", "expected", "shift", "p", "alarm"]
     print(table.groupby("scope", sort=False).head(5)[columns].round(4).to_string(index=False))
     print("\n".join(a["message"] for a in alerts) or "no alarm", f"details: {resolve(args.out)}", sep="\n")
     return 0
@@ -633,7 +633,8 @@ def feedback_arguments(parser: argparse.ArgumentParser):
 
 def feedback_command(args: argparse.Namespace) -> int:
     "Export feedback for the next training, or show what it says of precision."
-    from jobmatch.monitor import export_feedback, online_precision, open_log
+    from jobmatch.live.feedback import export_feedback, online_precision
+    from jobmatch.live.log import open_log
 
     try:
         if args.action == "precision":
@@ -662,7 +663,7 @@ def canary_arguments(parser: argparse.ArgumentParser):
 
 def canary_command(args: argparse.Namespace) -> int:
     "Release a registered model step by step: start, status, promote or rollback."
-    from jobmatch.canary import end_canary, load_state, record_table, start_canary, status_line
+    from jobmatch.live.canary import end_canary, load_state, record_table, start_canary, status_line
 
     try:
         if args.action == "start":

@@ -20,8 +20,8 @@ import pandas as pd
 from .core.runs import digest, read_frame, resolve, run_stage, write_frame
 from .core.schema import DataError, Problem, passages, problems_frame
 from .core.shards import map_shards
-from .core.sources import SPLITS, WHEELS, fetch, load_source, normal
-from .core.text import Sentence, split
+from .core.sources import SPLITS, WHEELS, fetch, load_samples, load_source, normal
+from .core.text import Sentence, clean, lines, split
 
 # %% ../nbs/00_data.ipynb #173cd34f
 def _hash(seed: int, *what: str) -> int:
@@ -207,7 +207,7 @@ def _read(source: str, columns: dict | None, n_jobs: int, seed: int, allow_pickl
     "The source's tables, with only the jobs wanted."
     attributes, jobs, labels = load_source(source, columns=columns, seed=seed, rejects=problems, allow_pickle=allow_pickle)
     if labels.empty:
-        raise DataError(f"source {source!r} has no labels to learn from: use onet, or a folder with labelled jobs "
+        raise DataError(f"source {source!r} has no labels to learn from: use esco, onet, or a folder with labelled jobs "
                         "(all_labeled_data_1.csv with job_id, attribute_id, label)")
     jobs = take_jobs(jobs, n_jobs, seed)
     labels = labels[labels["job_id"].isin(set(jobs["job_id"]))].reset_index(drop=True)
@@ -226,6 +226,8 @@ def _items(jobs: pd.DataFrame, labels: pd.DataFrame) -> list[dict]:
 
 
 def _inputs(source: str) -> list[Path]:
+    if source == "esco":
+        return [fetch("esco"), fetch("esco_labels"), resolve("data/lines"), resolve("data/esco")]
     return [fetch(source)] if source in WHEELS else [p for p in [resolve(source)] if p.exists()]
 
 # %% ../nbs/00_data.ipynb #397dae3f
@@ -261,10 +263,17 @@ def _seen(labels: pd.DataFrame) -> float:
     golden = keys[labels["split"] == "golden"]
     return round(float(golden.isin(set(keys[labels["split"] == "train"])).mean()), 4) if len(golden) else 0.0
 
+
+def _clean_samples(samples: pd.DataFrame) -> pd.DataFrame:
+    "A source's samples as the ads' sentences come: without markup and bullets."
+    texts = [clean(t).text for t in samples["text"]]
+    texts = [" ".join(" ".join(t[s:e] for s, e in lines(t)).split()) for t in texts]
+    return samples.assign(text=texts)[[bool(t) for t in texts]].reset_index(drop=True)
+
 # %% ../nbs/00_data.ipynb #d590dc07
 def make_data(
-    run: str,  # run folder, e.g. outputs/onet
-    source: str = "onet",  # onet, or a folder with Defs.tsv, jobs.csv and labels
+    run: str,  # run folder, e.g. outputs/esco
+    source: str = "esco",  # esco, onet, or a folder with Defs.tsv, jobs.csv and labels
     n_jobs: int = 0,  # jobs to take; 0: all
     negatives: int = 1,  # random negatives for each positive pair
     seed: int = 42,  # of the splits, the draw of jobs and the negatives
@@ -284,6 +293,7 @@ def make_data(
         attributes, jobs, labels = _read(source, columns, n_jobs, seed, allow_pickle, problems)
         path = write_frame(attributes, out / "attributes.parquet")
         write_frame(jobs, out / "jobs.parquet")
+        write_frame(_clean_samples(load_samples(source, attributes)), out / "source_samples.parquet")
         made_from = dict(attributes=str(path), sha256=digest(path), negatives=negatives, seed=seed)
         shards = map_shards(_items(jobs, labels), partial(make_shard, **made_from), out / "shards", key={**made_from, "attributes": ""},
                             shard_size=shard_size, n_workers=n_workers, desc="split jobs" if len(jobs) > shard_size else "")

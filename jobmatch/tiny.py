@@ -10,7 +10,10 @@ import contextlib
 import io
 from pathlib import Path
 
-from .core.runs import digest, locked, resolve, root
+from filelock import FileLock
+
+import jobmatch
+from .core.runs import digest, resolve
 
 # %% ../nbs/tiny.ipynb #6e6ced02
 STAGES = ("data", "bi_train", "bi_eval", "cross_data", "cross_train", "full_pipeline")
@@ -29,10 +32,10 @@ def _make(stage: str, run: str) -> None:
                 cross_train=lambda: train_cross(run), full_pipeline=lambda: run_pipeline(run))
     make[stage]()
 
-
+# %% ../nbs/tiny.ipynb #7f7fde13
 def _folder() -> Path:
     "Named by the code that makes it, so that changed code makes it anew."
-    package = root() / "jobmatch"
+    package = Path(jobmatch.__file__).parent
     files = [package / "core", *(package / f"{s}.py" for s in STAGES), package / "tiny.py"]
     return resolve("outputs") / f"tiny-{digest([digest(f) for f in files])[:10]}"
 
@@ -44,7 +47,7 @@ def tiny_run(
     if upto not in STAGES:
         raise ValueError(f"{upto!r} is no stage; stages: {', '.join(STAGES)}")
     folder = _folder()
-    with locked(folder / ".lock"), contextlib.redirect_stdout(io.StringIO()):  # stages that are skipped say so, which is no news here
+    with FileLock(folder / ".lock"), contextlib.redirect_stdout(io.StringIO()):  # stages that are skipped say so, which is no news here
         for stage in STAGES[: STAGES.index(upto) + 1]:
             if not (folder / stage / "run.json").is_file():
                 _make(stage, str(folder))

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jobmatch.canary import SHADOW, read_records, release_matching, run_check, start_canary
+from jobmatch.live.canary import SHADOW, read_records, release_matching, run_check, start_canary
 from jobmatch.core.runs import read_json, write_json
 from jobmatch.full_pipeline import Matcher
 from jobmatch.live.contracts import FEEDBACK, JOBS, LOG, MATCHES, TOPICS, Record, canonical
 from jobmatch.live.kafka import Broker, create_topics, read_topic, send
 from jobmatch.live.registry import find, open_registry, register, set_alias
-from jobmatch.stream import JobMatching, Worker
+from jobmatch.live.stream import JobMatching, Worker
 from jobmatch.tiny import tiny_run
 
 pytestmark = pytest.mark.skipif(not os.environ.get("JOBMATCH_SLOW"), reason="minutes of traffic, and latencies that a busy machine blurs: JOBMATCH_SLOW=1")

@@ -1,4 +1,4 @@
-"The notebooks as one chain, through the command and through papermill itself, called from another folder as a user would."
+"The stages as one chain, through the command and through papermill itself, called from another folder as a user would."
 
 import ast
 import json
@@ -18,7 +18,6 @@ from jobmatch.tiny import tiny_run
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STAGES = ["00_data", "01_bi_train", "02_bi_eval", "03_cross_data", "04_cross_train", "05_full_pipeline"]
-LIVE = ["06_feature_store", "07_stream", "08_monitor", "09_canary"]
 SMALL = ["n_jobs=12", "n_workers=0", "max_sentences=40", "job_positives=1", "small=50", "top_k=5"]
 
 
@@ -91,15 +90,6 @@ def test_papermill_itself_takes_parameters_and_the_runner_notices(chain, elsewhe
     assert record(run, "02_bi_eval")["parameters"]["threshold"] == 0.9
     said = run_chain(run, "--stages", "02", cwd=elsewhere).stdout  # what stands there is no longer what this call asks for
     assert "already done" not in said and record(run, "02_bi_eval")["parameters"]["threshold"] is None
-
-
-@pytest.mark.skipif(not os.environ.get("JOBMATCH_SLOW"), reason="a minute each, and nbdev_test runs them without papermill: JOBMATCH_SLOW=1")
-@pytest.mark.parametrize("stage", LIVE)
-def test_papermill_runs_the_notebooks_of_the_stream(stage, elsewhere, monkeypatch):
-    monkeypatch.setenv("JOBMATCH_TINY", "1")
-    call("papermill", ROOT / "nbs" / f"{stage}.ipynb", f"{stage}.ipynb", "-p", "seed", "7", cwd=elsewhere)
-    kept = json.loads((elsewhere / f"{stage}.ipynb").read_text())
-    assert kept["metadata"]["papermill"]["parameters"] == {"seed": 7} and not kept["metadata"]["papermill"]["exception"]
 
 
 def test_a_misspelt_parameter_is_an_error_before_anything_runs(elsewhere):

@@ -124,7 +124,7 @@ def test_drift_reads_the_log_and_starts_a_command(streamed, log_folder, tmp_path
     said = jobmatch("drift", "--log", log_folder, "--out", tmp_path / "drift", "--no-report")
     assert "no alarm" in said
     command = dict(command=["registry", "list"], folder=str(tmp_path / "started"))
-    rules = write_json(tmp_path / "rules.json", [dict(name="drift", call="jobmatch.monitor:start_command", arguments=command)])
+    rules = write_json(tmp_path / "rules.json", [dict(name="drift", call="jobmatch.live.rules:start_command", arguments=command)])
     cut = streamed[0] / "cut"
     shutil.copytree(log_folder, cut)
     messages = [d | dict(chars=3, sentences=1, offset=9000 + i, unknown_share=0.9, time=datetime.now(timezone.utc).isoformat(), model_version="other")

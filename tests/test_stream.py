@@ -17,7 +17,7 @@ from jobmatch.core.runs import root  # noqa: E402
 from jobmatch.full_pipeline import Matcher  # noqa: E402
 from jobmatch.live.contracts import MATCHES  # noqa: E402
 from jobmatch.live.kafka import Broker, create_topics, read_topic, send  # noqa: E402
-from jobmatch.stream import JobMatching, Worker  # noqa: E402
+from jobmatch.live.stream import JobMatching, Worker  # noqa: E402
 from jobmatch.tiny import tiny_run  # noqa: E402
 
 sys.path.insert(0, str(root() / "benchmarks"))

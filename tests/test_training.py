@@ -101,7 +101,8 @@ def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path, mini_batch_si
 def test_training_beats_stock_and_shuffled_labels_do_not(tmp_path):
     data = tiny_run("data") / "data"
     attributes, dev = (read_frame(data / f"{n}.parquet") for n in ("attributes", "dev_samples_1k"))
-    pairs = positive_pairs(read_frame(data / "train_samples_final.parquet")).head(320)
+    attributes = read_frame(data / "attributes.parquet")
+    pairs = positive_pairs(read_frame(data / "train_samples_final.parquet"), dict(zip(attributes.attribute_id, attributes.name))).head(320)
     shuffled = pairs.assign(positive=np.random.default_rng(0).permutation(pairs.positive))
     found = {}
     for name, table in (("trained", pairs), ("shuffled", shuffled)):

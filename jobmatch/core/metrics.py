@@ -109,10 +109,11 @@ def fit_calibration(
 
 def apply_calibration(
     calibration: dict,  # of `fit_calibration`
-    features: pd.DataFrame,  # with at least its columns
+    features: "pd.DataFrame | dict[str, np.ndarray]",  # with at least its columns
 ) -> np.ndarray:  # float64 [n], probabilities
     "P(gold) of each candidate."
-    logit = features[calibration["features"]].to_numpy(dtype=float) @ np.array(calibration["weights"]) + calibration["intercept"]
+    columns = [np.asarray(features[f], dtype=float) for f in calibration["features"]]
+    logit = sum(w * x for w, x in zip(calibration["weights"], columns)) + calibration["intercept"]
     return 1 / (1 + np.exp(-np.clip(logit, -50, 50)))
 
 # %% ../../nbs/core/metrics.ipynb #bfe7a508

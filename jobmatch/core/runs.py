@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_RUN', 'root', 'resolve', 'digest', 'write_atomic', 'write_json', 'read_json', 'write_frame', 'read_frame',
-           'versions', 'device_name', 'is_main', 'is_current', 'run_stage', 'kept_parameters', 'finished_run', 'locked']
+           'versions', 'device_name', 'is_main', 'is_current', 'run_stage', 'parameters', 'kept_parameters',
+           'finished_run']
 
 # %% ../../nbs/core/runs.ipynb #40197a19
 import hashlib
+import inspect
 import json
 import os
 import pickle
@@ -15,20 +17,23 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import jobmatch
 
 # %% ../../nbs/core/runs.ipynb #65c951d8
 def root() -> Path:
-    "The repository's root: the folder above the package."
-    return Path(jobmatch.__file__).resolve().parents[1]
+    "The folder that relative paths start from: the repository, else `JOBMATCH_HOME`, else the working folder."
+    above = Path(jobmatch.__file__).resolve().parents[1]
+    if (above / "nbs").is_dir():
+        return above
+    return Path(os.environ.get("JOBMATCH_HOME") or ".").expanduser().resolve()
 
 
 def resolve(
-    path: str | Path,  # absolute, or relative to the repository's root
+    path: str | Path,  # absolute, or relative to `root()`
 ) -> Path:
     "The absolute path that a parameter names."
     return root() / Path(path).expanduser()
@@ -75,7 +80,7 @@ def write_json(path: str | Path, obj: object) -> Path:
     return write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 
-def read_json(path: str | Path) -> object:
+def read_json(path: str | Path) -> Any:
     "Read what `write_json` wrote."
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
@@ -135,7 +140,7 @@ def device_name() -> str:
 
 # %% ../../nbs/core/runs.ipynb #b9adcd22
 def _name(path: Path) -> str:
-    "A path as `run.json` names it: relative to the repository where it lies inside."
+    "A path as `run.json` names it: relative to `root()` where it lies inside."
     path = path.resolve()
     return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
 
@@ -164,16 +169,34 @@ def is_current(
     inputs = {name: resolve(name) for name in run["inputs"]}
     if not all(p.exists() and digest(p) == run["inputs"][name] for name, p in inputs.items()):
         return False
-    made = {name: folder / name for name in run["outputs"]}
-    return all(p.is_file() and p.stat().st_size == run["outputs"][name] for name, p in made.items())
+    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in run["outputs"].items())
 
 # %% ../../nbs/core/runs.ipynb #9deefc70
 def _sweep(folder: Path) -> None:
     "Remove what a killed process had not finished writing."
     for path in folder.rglob(".*.tmp*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
+def _outputs(folder: Path, beside: str) -> dict[str, int]:
+    "The sizes of a stage's files, by their paths relative to its folder."
+    sizes = _sizes(folder)
+    if beside:
+        sizes |= {f"../{beside}/{name}": size for name, size in _sizes(folder.parent / beside).items()}
+    return sizes
+
+
+def _record(folder: Path, params: dict, digests: dict[str, str], outputs: dict[str, int], seconds: float, metrics: dict) -> None:
+    "Write `run.json`: from now on the stage counts as finished."
+    write_json(folder / "run.json", dict(
+        stage=folder.name, parameters=params, seed=params.get("seed"), inputs=digests, outputs=outputs, versions=versions(),
+        device=device_name(), processes=int(os.environ.get("WORLD_SIZE", "1")), seconds=round(seconds, 1), metrics=metrics,
+        finished=datetime.now(timezone.utc).isoformat(timespec="seconds")))
+
+# %% ../../nbs/core/runs.ipynb #5c1e90ab
 def run_stage(
     folder: str | Path,  # the stage's folder, made where missing
     params: dict,  # plain values; `seed` among them where there is chance
@@ -197,12 +220,20 @@ def run_stage(
     begin = time.perf_counter()
     metrics = work(folder)
     if is_main():
-        outputs = _sizes(folder) | ({f"../{beside}/{n}": size for n, size in _sizes(folder.parent / beside).items()} if beside else {})
-        write_json(folder / "run.json", dict(
-            stage=folder.name, parameters=params, seed=params.get("seed"), inputs=digests, outputs=outputs, versions=versions(),
-            device=device_name(), processes=int(os.environ.get("WORLD_SIZE", "1")), seconds=round(time.perf_counter() - begin, 1), metrics=metrics,
-            finished=datetime.now(timezone.utc).isoformat(timespec="seconds")))
+        _record(folder, params, digests, _outputs(folder, beside), time.perf_counter() - begin, metrics)
     return metrics
+
+# %% ../../nbs/core/runs.ipynb #0b7362ee
+def parameters(
+    stage: Callable,  # the function of a stage
+    scope: dict[str, Any],  # where their values are: `locals()` in that function, `globals()` in its notebook
+) -> dict[str, Any]:  # name → value, without `run`
+    "A stage's parameters, by the names in its signature."
+    names = [name for name in inspect.signature(stage).parameters if name != "run"]
+    missing = [name for name in names if name not in scope]
+    if missing:
+        raise NameError(f"{stage.__name__} takes {', '.join(missing)}, which the parameters cell does not set; add it there")
+    return {name: scope[name] for name in names}
 
 # %% ../../nbs/core/runs.ipynb #ae14b66c
 def kept_parameters(
@@ -220,7 +251,7 @@ def kept_parameters(
     return {**given, **kept}
 
 # %% ../../nbs/core/runs.ipynb #188907e5
-DEFAULT_RUN = "outputs/onet"
+DEFAULT_RUN = "outputs/esco"
 
 
 def finished_run(
@@ -230,16 +261,3 @@ def finished_run(
     if os.environ.get("JOBMATCH_TINY"):
         return ""
     return DEFAULT_RUN if all((resolve(DEFAULT_RUN) / s / "run.json").is_file() for s in stages) else ""
-
-# %% ../../nbs/core/runs.ipynb #0bd99a60
-@contextmanager
-def locked(
-    path: str | Path,  # the lock file, made where missing and left behind
-):
-    "Hold a lock between processes while the block runs."
-    import fcntl
-
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        yield

@@ -13,10 +13,12 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from charset_normalizer import from_bytes
 
 from .runs import digest
 
@@ -108,8 +110,12 @@ class Problem:
     content: str = ""  # the row as it was read
 
     def __str__(self) -> str:
-        place = [self.file] + [f"row {self.row}"] * (self.row is not None) + [f"column {self.column}"] * (self.column is not None)
-        return f"{', '.join(place)}: {self.reason}"
+        place = self.file
+        if self.row is not None:
+            place += f", row {self.row}"
+        if self.column is not None:
+            place += f", column {self.column}"
+        return f"{place}: {self.reason}"
 
 # %% ../../nbs/core/schema.ipynb #c33d041f
 class DataError(ValueError):
@@ -125,8 +131,9 @@ class DataError(ValueError):
         if isinstance(self.args[0], str):
             return self.args[0]
         lines = [str(p) for p in self.problems[: self.SHOWN]]
-        more = len(self.problems) - len(lines)
-        return "\n".join(lines + [f"… and {more} more problems"] * bool(more))
+        if len(self.problems) > self.SHOWN:
+            lines.append(f"… and {len(self.problems) - self.SHOWN} more problems")
+        return "\n".join(lines)
 
 
 def problems_frame(problems: list[Problem]) -> pd.DataFrame:
@@ -138,7 +145,19 @@ def _error(path: Path, reason: str, column: str | None = None) -> DataError:
     return DataError([Problem(Path(path).name, None, column, reason)])
 
 
+_NOT_TEXT = bytes(b for b in range(32) if b not in b"\t\n\v\f\r\x1b")
+
+
+def _refuse_binary(path: Path, data: bytes) -> None:
+    if data[:4] in (b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0") or data[:2] == b"\x1f\x8b":
+        raise _error(path, "is a binary file (Excel, Parquet or compressed), not text; save it as CSV or give it its right suffix")
+    control = len(data) - len(data.translate(None, _NOT_TEXT))
+    if _utf16(data) is None and control > max(4, 0.05 * len(data)):
+        raise _error(path, "is a binary file: too many of its bytes are control characters; save it as text (UTF-8)")
+
+
 def _utf16(data: bytes) -> str | None:
+    "The kind of UTF-16, told by its byte order mark or by every other byte being zero."
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     head = data[:4000]
@@ -147,33 +166,44 @@ def _utf16(data: bytes) -> str | None:
         return None
     return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
 
+# %% ../../nbs/core/schema.ipynb #b52e18d3
+def _older_encoding(data: bytes) -> str:
+    "The encoding of text that is not Unicode."
+    guesses = from_bytes(data)
+    best = guesses.best()
+    if best is None or any("cp1252" in guess.could_be_from_charset for guess in guesses):
+        return "cp1252"
+    return best.encoding
 
-_NOT_TEXT = bytes(b for b in range(32) if b not in b"\t\n\v\f\r\x1b")
 
+def _decode(path: Path, data: bytes) -> str:
+    "Text that is not UTF-16."
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        first = e.start
+    text = data.decode("utf-8-sig", "replace")
+    broken, whole = text.count("\ufffd"), len(re.findall(r"[^\x00-\x7f\ufffd]", text))
+    if broken < whole:
+        print(f"{path.name}: {broken} broken UTF-8 characters replaced, the first at byte {first}")
+        return text
+    encoding = _older_encoding(data)
+    print(f"{path.name}: not UTF-8, read as {encoding}")
+    return data.decode(encoding, "replace")
 
+# %% ../../nbs/core/schema.ipynb #c63f29e4
 def read_text(
     path: str | Path,
 ) -> str:
     "Read a text file of whatever encoding; `DataError` where it is empty or binary."
-    data = Path(path).read_bytes()
+    path = Path(path)
+    data = path.read_bytes()
     if not data.strip(b"\xef\xbb\xbf \t\r\n\0"):
         raise _error(path, "is empty; export it again")
-    if data[:4] in (b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0") or data[:2] == b"\x1f\x8b":
-        raise _error(path, "is a binary file (Excel, Parquet or compressed), not text; save it as CSV or give it its right suffix")
+    _refuse_binary(path, data)
     if codec := _utf16(data):
         return data.decode(codec, "replace").lstrip("\ufeff")
-    if len(data.translate(None, _NOT_TEXT)) < len(data) - max(4, 0.05 * len(data)):
-        raise _error(path, "is a binary file: too many of its bytes are control characters; save it as text (UTF-8)")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        text = data.decode("utf-8-sig", "replace")
-        broken, whole = text.count("\ufffd"), len(re.findall(r"[^\x00-\x7f\ufffd]", text))
-        if broken < whole:
-            print(f"{Path(path).name}: {broken} broken UTF-8 characters replaced, the first at byte {e.start}")
-            return text
-    print(f"{Path(path).name}: not UTF-8, read as Windows-1252")
-    return data.decode("cp1252", "replace")
+    return _decode(path, data)
 
 # %% ../../nbs/core/schema.ipynb #315178fb
 def _records(lines: list[str], delimiter: str):
@@ -265,25 +295,49 @@ def _plain(name: object) -> str:
     return re.sub(r"[\W_]+", "", str(name)).lower()
 
 
+def _find(
+    names: list[str],  # the file's columns
+    wanted: list[str],  # ours
+    columns: dict[str, str],  # ours to the file's, as the user maps them
+) -> dict[str, str | None]:  # ours to the file's; None where it has none
+    "Find our columns among the file's."
+    plain: dict[str, str] = {}
+    for name in names:
+        plain.setdefault(_plain(name), name)
+    found: dict[str, str | None] = {}
+    for column in wanted:
+        if column in columns:
+            found[column] = columns[column] if columns[column] in names else None
+        else:
+            found[column] = plain.get(_plain(column))
+    return found
+
+# %% ../../nbs/core/schema.ipynb #e8514b06
+def _check_columns(path: Path, names: list[str], found: dict[str, str | None], required: list[str], columns: dict[str, str]) -> None:
+    "Raise where a column is missing that is required or mapped, or stands twice in the header."
+    missing = [c for c in found if found[c] is None and (c in required or c in columns)]
+    if missing:
+        what = ", ".join(f"{c} (mapped to {columns[c]!r})" if c in columns else c for c in missing)
+        example = {missing[0]: names[0] if names else "?"}
+        has = ", ".join(map(repr, names)) or "none"
+        raise _error(path, f"has no column {what}; it has {has}: name them, for instance columns={example}")
+    repeated = sorted({name for name in found.values() if name is not None and names.count(name) > 1})
+    if repeated:
+        raise _error(path, "stands twice in the header; rename one", repeated[0])
+
+
 def _rename(
     frame: pd.DataFrame, path: Path, required: list[str], optional: list[str], columns: dict[str, str] | None
 ) -> pd.DataFrame:  # with the columns asked for, in that order; optional ones that are missing are None
     "Give a table our column names."
-    columns, names = columns or {}, [str(c) for c in frame.columns]
-    if unknown := sorted(set(columns) - set(required + optional)):
-        raise _error(path, f"columns maps {', '.join(unknown)}, but the names to map are {', '.join(required + optional)}")
-    plain = {}
-    for name in names:
-        plain.setdefault(_plain(name), name)
-    found = {c: columns[c] if columns.get(c) in names else plain.get(_plain(c)) if c not in columns else None for c in required + optional}
-    missing = [c for c in found if not found[c] and (c in required or c in columns)]
-    if missing:
-        what = ", ".join(f"{c} (mapped to {columns[c]!r})" if c in columns else c for c in missing)
-        raise _error(path, f"has no column {what}; it has {', '.join(map(repr, names)) or 'none'}: "
-                           f"name them, for instance columns={{{missing[0]!r}: {(names or ['?'])[0]!r}}}")
-    if repeated := sorted({n for n in found.values() if n and names.count(n) > 1}):
-        raise _error(path, "stands twice in the header; rename one", repeated[0])
-    return pd.DataFrame({c: frame[found[c]] if found[c] else None for c in found}, index=frame.index, dtype=object)
+    columns, names, wanted = columns or {}, [str(c) for c in frame.columns], required + optional
+    unknown = sorted(set(columns) - set(wanted))
+    if unknown:
+        raise _error(path, f"columns maps {', '.join(unknown)}, but the names to map are {', '.join(wanted)}")
+    found = _find(names, wanted, columns)
+    _check_columns(path, names, found, required, columns)
+    data = {column: None if name is None else frame[name] for column, name in found.items()}
+    return pd.DataFrame(data, index=frame.index, dtype=object)
 
 # %% ../../nbs/core/schema.ipynb #862127fe
 def _string(value: object) -> str | None:
@@ -318,19 +372,19 @@ def _drop_repeats(frame: pd.DataFrame, keys: list[str], path: Path, bad: list[Pr
     repeats = frame.duplicated(keys)
     if not repeats.any():
         return frame
-    first = frame[~repeats].reset_index(names="_row").set_index(keys)["_row"]
-    rows = first.reindex(pd.MultiIndex.from_frame(frame.loc[repeats, keys]) if len(keys) > 1 else frame.loc[repeats, keys[0]])
-    return _drop(frame, repeats, path, keys[0], [f"repeats row {r}; the first is kept" for r in rows], bad)
+    rows = frame.index.to_series().groupby([frame[key] for key in keys], dropna=False).transform("first")
+    return _drop(frame, repeats, path, keys[0], [f"repeats row {r}; the first is kept" for r in rows[repeats]], bad)
 
 
 def _settle(frame: pd.DataFrame, path: Path, bad: list[Problem], rejects: list | None) -> pd.DataFrame:
     "Raise the problems, or hand them over where rejects are collected."
     bad.sort(key=lambda p: p.row or 0)
-    if bad and (rejects is None or frame.empty):
-        raise DataError(bad + [Problem(path.name, None, None, "no usable row is left" if frame.empty else
-                                       "mend these rows, or pass a list as `rejects` to set them aside and go on")])
-    if frame.empty:
+    if frame.empty and not bad:
         raise _error(path, "has a header but no rows; export it again")
+    if frame.empty:
+        raise DataError([*bad, Problem(path.name, None, None, "no usable row is left")])
+    if bad and rejects is None:
+        raise DataError([*bad, Problem(path.name, None, None, "mend these rows, or pass a list as `rejects` to set them aside and go on")])
     if rejects is not None:
         rejects += bad
     return frame
@@ -343,25 +397,27 @@ def read_jobs(
     allow_pickle: bool = False,  # read a pickle, which can run any code?
 ) -> pd.DataFrame:  # job_id, title, text, source, and split where the file has one
     "Read job ads; ids are unique and texts not empty."
-    path, bad = Path(path), []
+    path = Path(path)
+    bad: list[Problem] = []
     frame = _rename(_read_rows(path, bad, allow_pickle), path, ["job_id", "text"], ["title", "source", "split"], columns)
     frame["text"] = frame["text"].map(_string)
     for column in ("job_id", "title", "source", "split"):
         frame[column] = frame[column].map(_tidy)
     for column in ("job_id", "text"):
         frame = _drop(frame, frame[column].fillna("").str.strip() == "", path, column, "is empty", bad)
-    has_split = bool(frame["split"].notna().any())
-    if has_split:
+    kept = ["job_id", "title", "text", "source"]
+    if frame["split"].notna().any():
+        kept.append("split")
         wrong = ~frame["split"].isin(["train", "dev", "golden"])
         frame = _drop(frame, wrong, path, "split", "is not train, dev or golden", bad)
     frame = _settle(_drop_repeats(frame, ["job_id"], path, bad), path, bad, rejects)
-    return frame[["job_id", "title", "text", "source"] + ["split"] * has_split].reset_index(drop=True)
+    return frame[kept].reset_index(drop=True)
 
 # %% ../../nbs/core/schema.ipynb #f3f3c16c
 def _aliases(value: object) -> list[str]:
     if isinstance(value, str):
         value = re.split(r"[\n|]", value)
-    if value is None or isinstance(value, float):
+    if not isinstance(value, Iterable):  # missing: None or NaN
         return []
     return list(dict.fromkeys(a for a in map(_tidy, value) if a))
 
@@ -375,7 +431,8 @@ def read_attributes(
     taxonomy_version: str | None = None,  # None: the file's column, or its digest
 ) -> pd.DataFrame:  # attribute_id, name, definition, aliases, taxonomy, taxonomy_version
     "Read the attributes of a taxonomy; ids are unique and names not empty."
-    path, bad = Path(path), []
+    path = Path(path)
+    bad: list[Problem] = []
     optional = ["definition", "aliases", "taxonomy", "taxonomy_version"]
     frame = _rename(_read_rows(path, bad, allow_pickle), path, ["attribute_id", "name"], optional, columns)
     frame["aliases"] = frame["aliases"].map(_aliases)
@@ -400,7 +457,7 @@ def _whole(value: object) -> int | None:
 
 def _label_rows(path: Path, columns, rejects, allow_pickle, job_ids, attribute_ids) -> pd.DataFrame:
     "Labels with the file's row numbers as index."
-    bad = []
+    bad: list[Problem] = []
     optional = ["sentence", "start", "end", "source"]
     frame = _rename(_read_rows(path, bad, allow_pickle), path, ["job_id", "attribute_id", "label"], optional, columns)
     for column in ("job_id", "attribute_id", "source"):

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from .runs import digest, locked, read_json, write_json
+from filelock import FileLock
+
+from .runs import digest, read_json, write_json
 
 # %% ../../nbs/core/shards.ipynb #b6681996
 def _open_manifest(folder: Path, made_from: str) -> dict:
@@ -82,7 +84,7 @@ def map_shards(
     folder, parts = Path(folder), [items[i : i + shard_size] for i in range(0, len(items), shard_size)]
     made_from = digest([key, items, shard_size, f"{name.__module__}.{name.__qualname__}"])
     shards = [folder / f"{made_from[:8]}-{i:05d}" for i in range(len(parts))]
-    with locked(folder.with_name(f".{folder.name}.lock")):  # a second run waits, and then finds all done
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # a second run waits, and then finds all done
         manifest = _open_manifest(folder, made_from)
         todo = [i for i, s in enumerate(shards) if not s.is_dir() or digest(s) != manifest["shards"].get(s.name)]
         _make_all(folder, manifest, [(shards[i], (fn, parts[i], shards[i])) for i in todo], n_workers, len(shards), desc)

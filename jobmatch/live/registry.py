@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
-from ..core.runs import digest, locked, read_json, resolve
+from ..core.runs import digest, read_json, resolve
 
 # %% ../../nbs/live/registry.ipynb #a513c6b7
 NAME = "jobmatch"
@@ -40,7 +41,7 @@ def open_registry(
     if not uri.startswith("sqlite:///"):
         return MlflowClient(uri, uri)
     folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
-    with locked(folder / ".lock"):
+    with FileLock(folder / ".lock"):
         client = MlflowClient(uri, uri)
         if client.get_experiment_by_name(NAME) is None:
             client.create_experiment(NAME, artifact_location=(folder / "artifacts").as_uri())
@@ -210,7 +211,7 @@ def _fetched(source: str, model_version: str, client: Any) -> Path:
     from mlflow.artifacts import download_artifacts
 
     folder = resolve(FOLDER) / "models" / model_version
-    with locked(folder.with_suffix(".lock")):
+    with FileLock(folder.with_suffix(".lock")):
         if not folder.is_dir():
             part = folder.with_name(f".{model_version}")
             fetched = download_artifacts(artifact_uri=source, dst_path=str(part), tracking_uri=client.tracking_uri)

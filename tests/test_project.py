@@ -1,0 +1,37 @@
+"Files that other programs read: workflows and hooks call only what is in the repository."
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.name)
+def test_a_workflow_calls_what_is_there(path):
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["name"] and workflow[True]  # YAML reads the key `on` as true
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    for name, job in workflow["jobs"].items():
+        assert job["runs-on"] and job["steps"] and set(job.get("needs", "").split()) <= workflow["jobs"].keys(), name
+        for words in (step["run"].split() for step in job["steps"] if "run" in step):
+            assert words[1] in targets if words[0] == "make" else os.access(ROOT / words[0], os.X_OK), words
+
+
+def test_the_workflows_run_the_suite_and_build_the_pages():
+    commands = re.findall(r"- run: (.*)", "\n".join(p.read_text(encoding="utf-8") for p in WORKFLOWS))
+    assert {".ci/run", "make docs"} <= set(commands)
+
+
+def test_the_hooks_call_what_is_installed():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    entries = [hook["entry"].split() for repo in config["repos"] for hook in repo["hooks"]]
+    assert {"nbdev_clean", "nbdev_export", "ruff"} <= {Path(words[0]).name for words in entries}
+    for program, *words in entries:
+        assert program.startswith(".venv/bin/") and (Path(sys.executable).parent / Path(program).name).exists(), program
+        assert all((ROOT / w).is_file() for w in words if w.endswith(".py"))
