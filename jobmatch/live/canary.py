@@ -27,7 +27,9 @@ import pandas as pd
 from confluent_kafka import KafkaException
 from fastcore.basics import patch
 
-from ..core.runs import digest, locked, read_json, resolve
+from filelock import FileLock
+
+from ..core.runs import digest, read_json, resolve
 from .contracts import ALERTS, DEAD, JOBS, LOG, SHADOW, UNMATCHED, ContractError, Record, decode, encode
 from .kafka import client_settings, send
 from .log import open_log
@@ -618,7 +620,7 @@ def run_check(
     "Count, decide and act once."
     now, state = now or datetime.now(timezone.utc), running(registry)
     new = check(recount(state, open_log(folder)), now) | dict(checked=now.isoformat(timespec="seconds"))
-    with locked(resolve(LOCK)):  # not while counting: somebody may want to roll back
+    with FileLock(resolve(LOCK)):  # not while counting: somebody may want to roll back
         present = load_state(registry)
         if any(present[k] != state[k] for k in ("id", "step", "status")):
             return present
@@ -658,7 +660,7 @@ def begin_canary(
     "Begin a rollout, or find the one that runs."
     from jobmatch.live.registry import find
 
-    with locked(resolve(LOCK)):
+    with FileLock(resolve(LOCK)):
         state = load_state(registry)
         if state is None or state["status"] != "running":
             found = {"champion": find(champion, registry), "challenger": find(challenger, registry)}
@@ -748,7 +750,7 @@ def end_canary(
     registry: object,
 ) -> dict:
     "End the rollout by hand: all ads to the challenger for good, or none."
-    with locked(resolve(LOCK)):
+    with FileLock(resolve(LOCK)):
         state, now = running(registry), datetime.now(timezone.utc)
         if decision == "promote":
             state = state | dict(step=len(state["plan"]["steps"]) - 1)
