@@ -427,6 +427,7 @@ def match_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
     parser.add_argument("--input", choices=["auto", "text", "jsonl", "csv"], default="auto", help="what the files hold (default: by their names)")
     parser.add_argument("--output", metavar="FILE", help="write there and not to the screen")
+    parser.add_argument("--html", metavar="FILE", help="write a page there that shows the ads with their evidence marked")
 
 
 def match_command(args: argparse.Namespace) -> int:
@@ -445,6 +446,10 @@ def match_command(args: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr):
         found = Matcher.load(model).match(texts, job_ids, threshold=args.threshold, top_n=args.top_n, progress=sys.stderr.isatty())
+    if args.html:
+        from jobmatch.core.pages import matches_html
+
+        _write([matches_html(list(zip(job_ids, texts, found)), whole=True)], args.html)
     shown = {"width": shutil.get_terminal_size((100, 24)).columns} if args.format == "table" else {}
     _write(FORMATS[args.format](job_ids, found, **shown), args.output)
     return 0
