@@ -6,6 +6,7 @@
 __all__ = ['evidence_pieces', 'matches_html', 'Matches']
 
 # %% ../../nbs/core/pages.ipynb #db4ef718
+from collections.abc import Iterable
 from importlib import resources
 
 from .schema import Match
@@ -41,7 +42,7 @@ def matches_html(
 class Matches(list):
     "The matches of one ad, best first: a list that draws itself in Jupyter."
 
-    def __init__(self, found: list[Match] = (), text: str = ""):
+    def __init__(self, found: Iterable[Match] = (), text: str = ""):
         super().__init__(found)
         self.text = text
 
