@@ -21,11 +21,11 @@ from .core.runs import parameters, read_frame, read_json, resolve, run_stage, wr
 def retrieve(
     encoder: "sentence_transformers.SentenceTransformer",
     golden: GoldenSet,
+    index: "faiss.Index",  # of the names of the set's attributes
     top_k: int = 100,  # candidates a sentence
     progress: bool = False,  # show a bar?
 ) -> pd.DataFrame:  # job_id, sentence_no, attribute_id, score (cosine), hit; best first within a sentence
     "Rank the attributes for every sentence of an evaluation set."
-    index = build_index(encode(encoder, golden.attributes.name.tolist(), "document", progress=progress))
     scores, rows = search(index, encode(encoder, golden.sentences.sentence.tolist(), progress=progress), top_k)
     n, k = rows.shape
     out = pd.DataFrame(dict(
@@ -58,11 +58,15 @@ def eval_bi(
 
     def work(out: Path) -> dict[str, float]:
         stock = read_json(folder / "bi_train" / "run.json")["parameters"]["model"]
-        metrics, thresholds, top_n = {}, [], []
+        sets, metrics, thresholds, top_n = _sets(data, golden_dir), {}, [], []
         for suffix, name in (("_stock", stock), ("", str(folder / "bi_train" / "model"))):
-            encoder, chosen = load_bi(name), {}
-            for golden in _sets(data, golden_dir):
-                for level, (key, rows, unit, gold) in levels(retrieve(encoder, golden, top_k, progress=True), golden).items():
+            encoder, chosen, indexes = load_bi(name), {}, {}
+            for golden in sets:
+                names = tuple(golden.attributes.name)
+                if names not in indexes:
+                    indexes[names] = build_index(encode(encoder, list(names), "document", progress=True))
+                found = retrieve(encoder, golden, indexes[names], top_k, progress=True)
+                for level, (key, rows, unit, gold) in levels(found, golden).items():
                     n_gold = int(gold.map(len).sum())
                     sweep = threshold_sweep(rows.score, rows.hit, n_gold)
                     fixed = 0.9 if threshold is None and stock == "e5" and suffix else threshold

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .core.ann import build_index, search
-from .core.encoders import BI_PRESETS, encode, load_bi
+from .core.encoders import encode, load_bi
 from .core.metrics import ranking_metrics
 from .core.runs import digest, read_frame, resolve, run_stage
 from .core.training import checkpoint_folder, figures, finish, fit
@@ -108,7 +108,7 @@ def train_bi(
     scale: float = 20.0,  # 1 / temperature of the loss
     words: float = 1.0,  # weight of the loss by words beside the one by sentences; 0: none
     scheduler: str = "linear",  # how the learning rate falls after its peak: linear, cosine, constant_with_warmup, …
-    mini_batch_size: int = 0,  # texts embedded at once, for batches that memory cannot hold; 0: the whole batch; wants words=0
+    mini_batch_size: int = 0,  # texts embedded at once, for batches that memory cannot hold; 0: the whole batch
     eval_steps: int = 250,  # steps between measurements of recall and between checkpoints
     seed: int = 42,
 ) -> dict[str, float]:  # recall and MRR on dev samples, before and after
@@ -125,12 +125,13 @@ def train_bi(
         if (pairs.positive != "").sum() < 2:
             raise ValueError(f"{data}: {(pairs.positive != '').sum()} positive pairs; MNRL needs at least two, and learns from thousands")
         rows, gold = masked_rows(pairs)
-        encoder = load_bi(model, device="cpu", dtype="float32", max_length=max_length)  # the trainer moves it to this process's device
+        encoder = load_bi(model, device="cpu", dtype="float32")  # the trainer moves it to this process's device
+        serving_length, encoder.max_seq_length = encoder.max_seq_length, min(max_length, encoder.max_seq_length)
         checkpoints = checkpoint_folder(folder, [params, [digest(p) for p in inputs]])
         history = fit(encoder, rows, MaskedMNRL(encoder, gold, scale, mini_batch_size, words), recall_on_dev(dev, attributes), checkpoints,
                       epochs=epochs, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, scheduler=scheduler, eval_steps=eval_steps,
                       seed=seed, desc="bi-encoder")
-        encoder.max_seq_length = BI_PRESETS.get(model, {}).get("max_length", encoder.max_seq_length)
+        encoder.max_seq_length = serving_length
         finish(encoder, history, folder, checkpoints)
         before, after = figures(history)
         return {f"dev_1k_stock.{k}": v for k, v in before.items()} | {f"dev_1k.{k}": v for k, v in after.items()}

@@ -427,6 +427,7 @@ def match_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
     parser.add_argument("--input", choices=["auto", "text", "jsonl", "csv"], default="auto", help="what the files hold (default: by their names)")
     parser.add_argument("--output", metavar="FILE", help="write there and not to the screen")
+    parser.add_argument("--html", metavar="FILE", help="write a page there that shows the ads with their evidence marked")
 
 
 def match_command(args: argparse.Namespace) -> int:
@@ -445,6 +446,10 @@ def match_command(args: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr):
         found = Matcher.load(model).match(texts, job_ids, threshold=args.threshold, top_n=args.top_n, progress=sys.stderr.isatty())
+    if args.html:
+        from jobmatch.core.pages import matches_html
+
+        _write([matches_html(list(zip(job_ids, texts, found)), whole=True)], args.html)
     shown = {"width": shutil.get_terminal_size((100, 24)).columns} if args.format == "table" else {}
     _write(FORMATS[args.format](job_ids, found, **shown), args.output)
     return 0
@@ -533,8 +538,6 @@ def send_command(args: argparse.Namespace) -> int:
 # %% ../nbs/cli.ipynb #5a202ad5
 def stream_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"a model folder, or a registered one that is followed, such as models:/jobmatch@champion (default: {DEFAULT_RUN}/model)")
-    parser.add_argument("--canary", metavar="FILE", default="outputs/canary/state.json", help="the rollout that a registered model takes part in "
-                        "(default: outputs/canary/state.json)")
     parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
     parser.add_argument("--group", default="jobmatch", help="workers of one group share the ads (default: jobmatch)")
     parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
@@ -552,20 +555,20 @@ def stream_command(args: argparse.Namespace) -> int:
     "Match ads from the Kafka topic `jobs` until Ctrl-C or SIGTERM."
     from jobmatch.live.stream import run_stream
 
-    given = {name: value for name, value in vars(args).items() if name not in ("command", "canary")}
-    given |= _followed(args.canary) if args.model.startswith("models:/") else {"model": _where(args.model)}
+    given = {name: value for name, value in vars(args).items() if name != "command"}
+    given |= _followed() if args.model.startswith("models:/") else {"model": _where(args.model)}
     try:
         return run_stream(**given | {"store": args.store and _where(args.store)})
     except (OSError, LookupError, ValueError) as e:  # no broker, no such model or port, a wrong line in the client's settings
         raise UsageError(str(e)) from None
 
 
-def _followed(state: str) -> dict:
+def _followed() -> dict:
     "What makes a worker follow the registry and the rollout."
-    from jobmatch.live.canary import SHADOW, release_matching
-    from jobmatch.live.contracts import TOPICS
+    from jobmatch.live.canary import release_matching
+    from jobmatch.live.contracts import SHADOW, TOPICS
 
-    return dict(follow=lambda make, name: release_matching(make, name, state), topics=(*TOPICS, *SHADOW.values()))
+    return dict(follow=release_matching, topics=(*TOPICS, *SHADOW.values()))
 
 # %% ../nbs/cli.ipynb #6aa5a4bf
 def serve_arguments(parser: argparse.ArgumentParser):
@@ -678,30 +681,46 @@ def feedback_command(args: argparse.Namespace) -> int:
 
 # %% ../nbs/cli.ipynb #05d79747
 def canary_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("action", choices=["start", "status", "promote", "rollback"])
+    parser.add_argument("action", choices=["plan", "start", "status", "promote", "rollback"])
     parser.add_argument("--challenger", default="models:/jobmatch@challenger", help="(default: models:/jobmatch@challenger)")
     parser.add_argument("--champion", default="models:/jobmatch@champion", help="(default: models:/jobmatch@champion)")
-    parser.add_argument("--plan", metavar="FILE", help="JSON with fields of the plan (see 09_canary)")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log that `jobmatch log` fills (default: outputs/log)")
+    parser.add_argument("--days", type=float, default=28, help="for judging, at most; with `plan` (default: 28)")
+    parser.add_argument("--plan", metavar="FILE", help="JSON with fields of the plan, see 09_canary (default: derived from the log, as `plan` shows)")
     parser.add_argument("--every", type=float, default=60, metavar="S", help="seconds between checks; 0: begin and leave (default: 60)")
-    parser.add_argument("--state", default="outputs/canary/state.json", help="(default: outputs/canary/state.json)")
-    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
+    parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker to send alerts to (default: none)")
     parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
 
 
 def canary_command(args: argparse.Namespace) -> int:
-    "Release a registered model step by step: start, status, promote or rollback."
+    "Release a registered model step by step: plan, start, status, promote or rollback."
     from jobmatch.live.canary import end_canary, load_state, record_table, start_canary, status_line
+    from jobmatch.live.registry import open_registry
 
     try:
+        if args.action == "plan":
+            return _canary_plan(args.folder, args.days)
         if args.action == "start":
-            state = start_canary(args.challenger, args.champion, args.state, args.bootstrap_servers, args.client, args.plan, args.every)
+            state = start_canary(args.challenger, args.champion, args.folder, args.plan, args.every, args.bootstrap_servers, args.client)
         else:
-            state = load_state(args.state) if args.action == "status" else end_canary(args.action, args.state)
+            state = load_state(open_registry()) if args.action == "status" else end_canary(args.action, open_registry())
     except (OSError, LookupError, ValueError) as e:  # no broker, no such version, a wrong plan, no rollout
         raise UsageError(str(e)) from None
     if state is None:
         raise UsageError("there was no rollout yet; begin one with `jobmatch canary start`")
     print(f"{status_line(state)}\n\n{record_table(state).to_string(index=False)}")
+    return 0
+
+
+def _canary_plan(folder: str, days: float) -> int:
+    "Show what a rollout would take, by the log's traffic and verdicts."
+    from jobmatch.live.canary import make_plan, traffic
+
+    seen = traffic(folder)
+    plan, table = make_plan(**seen, days=days)
+    print(f"{seen['ads']:.0f} ads and {seen['judged']:.1f} judged ads a day; both models match {plan.shadow:g} % of the ads\n")
+    print(table.round(1).to_string(index=False))
+    print(f"\n{table.days.sum():.0f} days; a challenger that is {table.attrs['points']:.1f} points worse is stopped in 95 % of rollouts, before a user sees it")
     return 0
 
 

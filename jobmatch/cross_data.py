@@ -80,7 +80,7 @@ def sentence_texts(
     parts = [some, _some(known[~asking], int(silent * len(some)), seed)]
     return pd.concat(parts)[["job_id", "text", "gold"]].assign(complete=True).reset_index(drop=True)
 
-
+# %% ../nbs/03_cross_data.ipynb #023d3f36
 def line_texts(
     samples: pd.DataFrame,  # of `core.sources.load_samples`
     limit: int,
@@ -92,7 +92,7 @@ def line_texts(
     gold = _some(gold.rename(columns=dict(attribute_id="gold")), limit, seed)
     return gold.assign(job_id="", complete=False)[["job_id", "text", "gold", "complete"]].reset_index(drop=True)
 
-
+# %% ../nbs/03_cross_data.ipynb #713c8ea1
 def job_texts(
     jobs: pd.DataFrame,  # job_id, text
     labels: pd.DataFrame,  # of the split: job_id, attribute_id, label
@@ -126,7 +126,7 @@ def tempting(
         out.append(np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1), axis=1))
     return np.concatenate(out) if out else np.zeros((0, k), dtype=int)
 
-
+# %% ../nbs/03_cross_data.ipynb #0458ddcc
 def _banned(texts: pd.DataFrame, jobs: dict[str, set]) -> list[set]:
     "For each text what must not be its negative: the gold of equal texts, and of its job."
     same = {}

@@ -284,6 +284,15 @@ def _assemble(run: Path, top_k: int) -> Matcher:
     return make_matcher(load_bi(str(run / "bi_train" / "model")), cross, attributes.assign(frequency=frequencies(attributes, labels)), config, progress=True)
 
 
+def _benchmarks(matcher: Matcher, folder: Path, bi_thresholds: dict[str, float]) -> dict[str, float]:
+    "The figures of a benchmark's sets, which share their candidates, with everything fitted as it is."
+    sets = read_golden_dir(folder, matcher.attributes)
+    other, out = matcher.with_attributes(sets[0].attributes, progress=True), {}
+    for golden in sets:
+        out |= measure(other, golden, bi_thresholds)
+    return out
+
+
 def _golden_matches(matcher: Matcher, jobs: pd.DataFrame) -> dict[str, list[Match]]:
     return dict(zip(jobs.job_id, matcher.match(jobs.text.tolist(), jobs.job_id.tolist(), progress=True)))
 
@@ -331,8 +340,7 @@ def run_pipeline(
         golden = score_set(matcher, sets["golden"], fitting=True)
         metrics = _stock(folder) | measure(matcher, sets["golden"], bi_thresholds, golden)
         steps = ladder(dev, golden, sets, seed) if sets["golden"].by_sentence else None
-        for other in read_golden_dir(resolve(golden_dir), matcher.attributes) if golden_dir else []:
-            metrics |= measure(matcher.with_attributes(other.attributes, progress=True), other, bi_thresholds)
+        metrics |= _benchmarks(matcher, resolve(golden_dir), bi_thresholds) if golden_dir else {}
         jobs = read_frame(data / "jobs.parquet").query("split == 'golden'")
         matches = _golden_matches(matcher, jobs)
         _write(out, matcher, sets["golden"], metrics, dict(dev=dev, golden=golden), steps, matches, dict(zip(jobs.job_id, jobs.title)))

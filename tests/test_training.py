@@ -16,8 +16,8 @@ import torch
 from jobmatch.bi_train import masked_rows, positive_pairs, recall_on_dev
 from jobmatch.core.encoders import load_bi
 from jobmatch.core.losses import MaskedMNRL
-from jobmatch.core.runs import digest, read_frame, root, write_frame
-from jobmatch.core.training import figures, fit
+from jobmatch.core.runs import digest, read_frame, read_json, root, write_frame
+from jobmatch.core.training import figures, fit, save_model
 from jobmatch.tiny import tiny_run
 
 CHILD = Path(__file__).with_name("train_child.py")
@@ -35,16 +35,21 @@ def finish(processes: int, *arguments: object) -> None:
 
 
 def small_run(folder: Path) -> Path:
-    "A run folder with 36 rows to train on, for both encoders."
-    source = tiny_run("data") / "data"
-    train, dev = (read_frame(source / f"{n}.parquet").query("label == 1").head(36) for n in ("train_samples_final", "dev_samples_1k"))
-    attributes = read_frame(source / "attributes.parquet").head(60)
-    for name, table in (("train_samples_final", train), ("dev_samples_1k", dev), ("attributes", attributes)):
+    "A run folder with 36 rows to train on, for both encoders, and a bi-encoder with prefixes to start from."
+    read = lambda name: read_frame(tiny_run("data") / "data" / f"{name}.parquet")
+    train, dev = (read(n).query("label == 1").head(36) for n in ("train_samples_final", "dev_samples_1k"))
+    attributes = read("attributes")
+    attributes = attributes[attributes.attribute_id.isin({*train.attribute_id, *dev.attribute_id})]
+    empty = {n: read(n).head(0) for n in ("source_samples", "sentences", "labels")}
+    for name, table in dict(train_samples_final=train, dev_samples_1k=dev, attributes=attributes, **empty).items():
         write_frame(table, folder / "data" / f"{name}.parquet")
     wrong = train.assign(passage=train.passage.sample(frac=1, random_state=0).to_numpy(), label=0)
     pairs = pd.concat([train.head(18), wrong.head(18)]).rename(columns=dict(sentence="text")).assign(level="sentence")
     for name in ("train", "dev"):
         write_frame(pairs[["text", "passage", "label", "level"]], folder / "cross_data" / f"{name}.parquet")
+    encoder = load_bi("mini", device="cpu", dtype="float32")
+    encoder.prompts = {"query": "query: ", "document": "passage: "}
+    save_model(encoder, folder / "e5-shaped")
     return folder
 
 
@@ -73,18 +78,32 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, name, processes)
     finish(processes, "stage", name, killed, tmp_path / "second.log")
     assert all((tmp_path / f"second.{i}").read_text().split() == weights[0][6:] for i in range(processes)), "other steps than the seventh to the last"
     assert digest(killed / stage / "model" / "model.safetensors") == digest(peace / stage / "model" / "model.safetensors")
+    if name == "bi":
+        assert load_bi(str(killed / stage / "model")).prompts == {"query": "query: ", "document": "passage: "}
+        assert load_bi(str(killed / stage / "model")).max_seq_length == 128  # as it started, not as it was cut while training
     history = [pd.read_csv(run / stage / "history.csv") for run in (peace, killed)]
     assert history[0].best.to_numpy()[-1], "the weights compared are not those of the last step"
     pd.testing.assert_frame_equal(*history)
 
 
-@pytest.mark.parametrize("mini_batch_size", [0, 2])
-def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path, mini_batch_size):
+def test_two_processes_train_one_model_and_measure_it_once(tmp_path):
+    run = small_run(tmp_path)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "jobmatch.bi_train", str(run)]
+    done = subprocess.run([*launch, "--batch_size", "8", "--eval_steps", "2"], env=ENV, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record, history = read_json(run / "bi_train" / "run.json"), pd.read_csv(run / "bi_train" / "history.csv")
+    assert record["processes"] == 2 and set(record["metrics"]) > {"dev_1k.recall@10", "dev_1k_stock.recall@10"}
+    assert history.step.max() == 3 and history.best.sum() == 1  # 36 rows at most, in steps of 16
+    assert (run / "bi_train" / "model" / "model.safetensors").is_file() and not list((run / "bi_train").glob("checkpoints-*"))
+
+
+@pytest.mark.parametrize("options", [dict(words=0.0), dict(words=1.0), dict(mini_batch_size=2)])
+def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path, options):
     anchors = ["Uses SQL and Python.", "Cooks.", "uses SQL and Python.", "Repairs engines.", "Free fruit.", "Cooks fish.", "Teaches.", "Cooks."]
     positives = ["SQL", "Cook food", "Python", "Repair vehicles", "", "Cook food", "Teach adults", "Clean kitchens"]
     (tmp_path / "rows.json").write_text(json.dumps([anchors, positives]))
     for processes in (1, 2):
-        finish(processes, "loss", tmp_path / "rows.json", tmp_path / str(processes), mini_batch_size)
+        finish(processes, "loss", tmp_path / "rows.json", tmp_path / str(processes), json.dumps(options))
     (one, gradients), (two, of_two) = (torch.load(tmp_path / str(n)) for n in (1, 2))
     assert float(one) == pytest.approx(float(two), rel=1e-5)
     assert set(gradients) == set(of_two) and len(gradients) > 50

@@ -1,7 +1,7 @@
 """Run by test_training.py in processes of their own.
 
 stage <bi|cross> <run> <log>: a training stage that notes the sum of the weights before each step, under an evaluator for which the last checkpoint is the best
-loss <rows.json> <out> <mini_batch_size>: the loss and the gradient of one batch, of which each process has an equal part
+loss <rows.json> <out> <options as JSON>: the loss and the gradient of one batch, of which each process has an equal part
 """
 
 import json
@@ -51,12 +51,12 @@ def stage(name: str, run: str, log: str) -> None:
     bi_train.recall_on_dev, cross_train.precision_on_dev = Later, Later
     note_steps(MaskedMNRL if name == "bi" else BinaryCrossEntropyLoss, Path(log))
     if name == "bi":
-        bi_train.train_bi(run, epochs=2.0, batch_size=8 // WORLD, max_length=16, eval_steps=3, seed=1)
+        bi_train.train_bi(run, model=f"{run}/e5-shaped", epochs=2.0, batch_size=8 // WORLD, max_length=16, eval_steps=3, seed=1)
     else:
         cross_train.train_cross(run, model="mini", epochs=2.0, batch_size=8 // WORLD, max_length=32, save_steps=3, seed=1)
 
 
-def loss(rows: str, out: str, mini_batch_size: str) -> None:
+def loss(rows: str, out: str, options: str) -> None:
     if WORLD > 1:
         torch.distributed.init_process_group("gloo")
     anchors, positives = json.loads(Path(rows).read_text())
@@ -66,7 +66,7 @@ def loss(rows: str, out: str, mini_batch_size: str) -> None:
     features = [model.preprocess(texts[mine]) for texts in (anchors, positives)]
     _freeze_unused(model)
     wrapped = torch.nn.parallel.DistributedDataParallel(model) if WORLD > 1 else model
-    value = MaskedMNRL(wrapped, numbers, mini_batch_size=int(mini_batch_size))(features, torch.tensor(numbers[mine]))
+    value = MaskedMNRL(wrapped, numbers, **json.loads(options))(features, torch.tensor(numbers[mine]))
     value.backward()
     value = value.detach()
     if WORLD > 1:

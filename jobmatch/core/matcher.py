@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEXICAL_K', 'LEXICAL_FROM', 'READ_TOP', 'WINDOW', 'Matcher', 'make_matcher', 'frequencies']
 
-# %% ../../nbs/core/matcher.ipynb #8629ca8a
+# %% ../../nbs/core/matcher.ipynb #87c86497
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,11 +20,12 @@ from .ann import build_index, load_index, save_index, search, to_device
 from .encoders import best_device, encode, encode_words, load_bi, load_cross, score_pairs
 from .lexicon import Lexicon, build_lexicon, cover, exact_forms
 from .metrics import apply_calibration
+from .pages import Matches
 from .ranking import RETRIEVED, context, gate_scores, pool, ranked_probability, token_scores
 from .runs import digest, read_frame, read_json, resolve, write_frame, write_json
 from .schema import Evidence, Match, passages
 
-# %% ../../nbs/core/matcher.ipynb #ab1de16b
+# %% ../../nbs/core/matcher.ipynb #cad06d21
 @dataclass
 class Matcher:
     "Matches job ads to attributes; made by `Matcher.load` or `make_matcher`."
@@ -57,7 +58,7 @@ class Matcher:
         "Length of a sentence's vector."
         return self.index.d
 
-# %% ../../nbs/core/matcher.ipynb #69c3fd91
+# %% ../../nbs/core/matcher.ipynb #a4a76a78
 def _attributes(attributes: pd.DataFrame) -> pd.DataFrame:
     "The columns that matching needs, whatever the table has."
     table = attributes.reset_index(drop=True)
@@ -92,7 +93,7 @@ def frequencies(
     share = train.attribute_id.value_counts() / max(train.job_id.nunique(), 1)
     return np.log1p(100 * attributes.attribute_id.map(share).fillna(0.0).to_numpy())
 
-# %% ../../nbs/core/matcher.ipynb #9d5fd58f
+# %% ../../nbs/core/matcher.ipynb #f7ab331f
 @patch
 def with_attributes(
     self: Matcher,
@@ -102,7 +103,7 @@ def with_attributes(
     "This Matcher over other attributes."
     return make_matcher(self.bi, self.cross, attributes, self.config, self.nlp, progress)
 
-# %% ../../nbs/core/matcher.ipynb #a0e18b7e
+# %% ../../nbs/core/matcher.ipynb #6768926e
 _PARTS = ("matcher.json", "attributes.parquet", "attributes.faiss", "bi", "cross", "spacy")
 
 
@@ -120,10 +121,10 @@ def load(
         raise FileNotFoundError(f"{folder}: no model folder (no {', '.join(missing)}); `make run` makes one at outputs/esco/model")
     device, attributes, config = device or best_device(), read_frame(folder / "attributes.parquet"), read_json(folder / "matcher.json")
     cross = load_cross(str(folder / "cross"), device) if config["rankers"]["read"] else None
-    return cls(load_bi(str(folder / "bi"), device), cross, to_device(load_index(folder / "attributes.faiss"), device),
+    return Matcher(load_bi(str(folder / "bi"), device), cross, to_device(load_index(folder / "attributes.faiss"), device),
                attributes, build_lexicon(attributes), text.load_nlp(str(folder / "spacy")), config)
 
-
+# %% ../../nbs/core/matcher.ipynb #280d6113
 @patch
 def save(
     self: Matcher,
@@ -147,7 +148,7 @@ def save(
     tmp.rename(folder)
     return self.model_version
 
-# %% ../../nbs/core/matcher.ipynb #596881c1
+# %% ../../nbs/core/matcher.ipynb #149cdeb6
 def _distinct(texts: list[str]) -> tuple[list[str], np.ndarray]:  # the distinct texts, and for each text its number
     numbers = {t: i for i, t in enumerate(dict.fromkeys(texts))}
     return list(numbers), np.fromiter((numbers[t] for t in texts), dtype=np.int64, count=len(texts))
@@ -172,7 +173,7 @@ def embed(
     rows = encode(self.bi, texts)[numbers]
     return np.split(rows, np.cumsum([len(ad) for ad in sentences])[:-1])
 
-# %% ../../nbs/core/matcher.ipynb #8b2df3b8
+# %% ../../nbs/core/matcher.ipynb #e76b24db
 LEXICAL_K = 20  # candidates of the lexicon, a sentence
 LEXICAL_FROM = 0.4  # least share of a name's weight that the sentence's words must cover
 
@@ -205,7 +206,7 @@ def candidates(
     columns = ["text", "row", *[f for f in RETRIEVED if f != "gate"]]
     return {c: np.concatenate([p[c] for p in parts]) if parts else np.zeros(0, dtype=np.int64 if c in ("text", "row") else np.float64) for c in columns}
 
-# %% ../../nbs/core/matcher.ipynb #493334c2
+# %% ../../nbs/core/matcher.ipynb #adf9fe4f
 @patch
 def _gated(
     self: Matcher,
@@ -225,7 +226,13 @@ def _expand(found: dict[str, np.ndarray], numbers: np.ndarray) -> tuple[np.ndarr
     at = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
     return np.repeat(np.arange(len(numbers)), sizes), {k: v[at] for k, v in found.items()}
 
-# %% ../../nbs/core/matcher.ipynb #81338c8e
+
+def _places(ads: list[list[str]]) -> np.ndarray:  # int [2, n sentences]
+    "The ad of each sentence, and its place there."
+    parts = [np.stack([np.full(len(ad), i), np.arange(len(ad))]) for i, ad in enumerate(ads)]
+    return np.concatenate(parts, axis=1) if parts else np.zeros((2, 0), dtype=int)
+
+# %% ../../nbs/core/matcher.ipynb #1b2dc703
 @patch
 def score(
     self: Matcher,
@@ -236,24 +243,24 @@ def score(
 ) -> dict[str, np.ndarray]:  # ad, sentence_no (in its ad), row, the features, p (probability that the sentence asks for the attribute)
     "Retrieve and re-rank the pairs of sentence and attribute of a window of ads."
     texts, numbers = _distinct([s for ad in ads for s in ad])
-    rows, words = encode_words(self.bi, texts) if vectors is None else (None, None)
+    rows, words = encode_words(self.bi, texts) if vectors is None else (np.zeros((0, self.dim), dtype=np.float32), [])
     flat = rows[numbers] if vectors is None else vectors
     gate = self._gated(ads, flat)
     kept = np.flatnonzero(gate >= (self.config.get("gate_from", -np.inf) if gated else -np.inf))
     asked = np.unique(numbers[kept])  # the texts that any ad's gate lets through
     some = [texts[i] for i in asked]
-    at = dict(zip(numbers.tolist(), range(len(numbers))))  # a sentence of each text
-    words = [words[i] for i in asked] if words is not None else encode_words(self.bi, some)[1]
-    found = self.candidates(some, flat[[at[i] for i in asked.tolist()]], words)
-    sentence, out = _expand(found, np.searchsorted(asked, numbers[kept]))
-    place = np.concatenate([np.stack([np.full(len(ad), i), np.arange(len(ad))]) for i, ad in enumerate(ads)], axis=1) if ads else np.zeros((2, 0), dtype=int)
-    ad, sentence_no = place[:, kept][:, sentence]
+    words = [words[i] for i in asked] if vectors is None else encode_words(self.bi, some)[1]
+    first = np.full(len(texts), -1)
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]  # where each text stands first
+    found = self.candidates(some, flat[first[asked]], words)
+    sentence, out = _expand(found, np.asarray(np.searchsorted(asked, numbers[kept])))
+    ad, sentence_no = _places(ads)[:, kept][:, sentence]
     out |= dict(ad=ad, sentence_no=sentence_no, gate=gate[kept][sentence], cross=np.full(len(sentence), np.nan))
     self._read(out, some, ads, fitting)
     out["p"] = ranked_probability(self.config["rankers"], out).round(4) if self.config.get("rankers") else np.full(len(sentence), np.nan)
     return out
 
-# %% ../../nbs/core/matcher.ipynb #019a109b
+# %% ../../nbs/core/matcher.ipynb #e63990a5
 READ_TOP = 8
 
 
@@ -284,7 +291,7 @@ def _read(self: Matcher, out: dict[str, np.ndarray], texts: list[str], ads: list
     logits = dict(zip(distinct, score_pairs(self.cross, [(t, passage[r]) for t, r in distinct]).tolist()))
     out["cross"][read] = [logits[p] for p in pairs]
 
-# %% ../../nbs/core/matcher.ipynb #8328be96
+# %% ../../nbs/core/matcher.ipynb #ca4cc698
 @patch
 def pooled(
     self: Matcher,
@@ -308,12 +315,12 @@ def _evidence(scored: dict[str, np.ndarray], width: int, threshold: float) -> di
         out.setdefault(key, []).append(number)
     return out
 
-
+# %% ../../nbs/core/matcher.ipynb #8ae47bf9
 @patch
-def _matches(self: Matcher, job_ids, texts, sentences, scored, least: float, top_n: int | None) -> list[list[Match]]:
+def _matches(self: Matcher, job_ids, texts, sentences, scored, least: float, top_n: int | None) -> list[Matches]:
     "Each ad's matches from its scored pairs."
     pooled, width = self.pooled(scored), len(self.attributes) + 1
-    support, taken, out = _evidence(scored, width, self.config["thresholds"]["sentence"]), pooled["score"] >= least, [[] for _ in texts]
+    support, taken, out = _evidence(scored, width, self.config["thresholds"]["sentence"]), pooled["score"] >= least, [Matches(text=t) for t in texts]
     ids, names = self.attributes.attribute_id.to_numpy(), self.attributes.name.to_numpy()
     for a, r, s, bi, cross, score in zip(*(pooled[c][taken].tolist() for c in ("ad", "row", "sentence_no", "bi", "cross", "score"))):
         if top_n is not None and len(out[a]) >= top_n:
@@ -324,7 +331,7 @@ def _matches(self: Matcher, job_ids, texts, sentences, scored, least: float, top
                             self.taxonomy_version, self.model_version))
     return out
 
-# %% ../../nbs/core/matcher.ipynb #e62259b0
+# %% ../../nbs/core/matcher.ipynb #61c44fa0
 WINDOW = 16  # ads worked on together
 
 
@@ -352,7 +359,7 @@ def match_each(
     while window := list(islice(ads, WINDOW)):
         yield from self._window([j for j, _ in window], [t for _, t in window], None, None, least, top_n)
 
-
+# %% ../../nbs/core/matcher.ipynb #8915f5db
 @patch
 def match(
     self: Matcher,

@@ -10,8 +10,10 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
 from pathlib import Path
 
 from filelock import FileLock
@@ -19,28 +21,26 @@ from filelock import FileLock
 from .runs import digest, read_json, write_json
 
 # %% ../../nbs/core/shards.ipynb #b6681996
-def _open_manifest(folder: Path, made_from: str) -> dict:
-    "The manifest of a folder of shards, with what was made from other things removed."
-    path = folder / "manifest.json"
-    manifest = read_json(path) if path.exists() else {}
-    if manifest.get("made_from") != made_from:
-        shutil.rmtree(folder, ignore_errors=True)
-        manifest = dict(made_from=made_from, shards={})
-        write_json(path, manifest)
-    for left in folder.glob(".*.tmp*"):
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-    return manifest
+def _note(shard: Path) -> Path:
+    return shard.with_name(f"{shard.name}.json")
 
 
-def _make_shard(fn: Callable[[list, Path], None], items: list, shard: Path) -> str:  # digest of its files
-    "Write one shard beside its place and move it there as a whole."
+def _is_done(shard: Path) -> bool:
+    return shard.is_dir() and _note(shard).is_file() and read_json(_note(shard)) == digest(shard)
+
+
+def _make_shard(fn: Callable[[list, Path], None], items: list, shard: Path) -> None:
+    "Write one shard beside its place, move it there as a whole, and note that it is finished."
     tmp = shard.with_name(f".{shard.name}.{os.getpid()}.tmp")
     shutil.rmtree(tmp, ignore_errors=True)
-    tmp.mkdir(parents=True)
-    fn(items, tmp)
-    shutil.rmtree(shard, ignore_errors=True)
-    os.replace(tmp, shard)
-    return digest(shard)
+    try:
+        tmp.mkdir(parents=True)
+        fn(items, tmp)
+        shutil.rmtree(shard, ignore_errors=True)
+        os.replace(tmp, shard)
+        write_json(_note(shard), digest(shard))
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../../nbs/core/shards.ipynb #bae914d7
 def _end_with_parent() -> None:
@@ -50,52 +50,65 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _serially(calls: list[tuple]):
-    "The results of calls as finished futures, in this process."
-    for shard, call in calls:
-        future = Future()
-        future.set_result(_make_shard(*call))
-        yield shard, future
-
-
-def _in_parallel(calls: list[tuple], n_workers: int):
-    "The results of calls as they finish, from worker processes; after an error no further shard is begun."
+def _in_parallel(calls: Iterator[tuple], n_workers: int) -> Iterator[None]:
+    "Make shards in worker processes, with no more calls under way than keep them busy; after an error no further shard is begun."
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(n_workers, len(calls)), mp_context=context, initializer=_end_with_parent) as pool:
-        futures = {pool.submit(_make_shard, *call): shard for shard, call in calls}
+    with ProcessPoolExecutor(n_workers, mp_context=context, initializer=_end_with_parent) as pool:
+        running = {pool.submit(_make_shard, *call) for call in islice(calls, 2 * n_workers)}
         try:
-            for future in as_completed(futures):
-                yield futures[future], future
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+                running |= {pool.submit(_make_shard, *call) for call in islice(calls, len(done))}
+        except BrokenProcessPool as e:
+            raise RuntimeError("a worker process died, most likely for lack of memory; what is finished is kept: start again, "
+                               "with fewer workers or a smaller shard_size") from e
         finally:
             pool.shutdown(cancel_futures=True)
 
+
+def _make_all(calls: Iterator[tuple], n_workers: int) -> Iterator[None]:
+    first = list(islice(calls, 2))  # for one shard no worker is worth its start
+    calls = chain(first, calls)
+    yield from _in_parallel(calls, n_workers) if n_workers > 0 and len(first) > 1 else (_make_shard(*call) for call in calls)
+
 # %% ../../nbs/core/shards.ipynb #d75cd770
 def map_shards(
-    items: list,  # plain data, as JSON can hold it
+    items: Iterable,  # plain data, as JSON can hold it; may be a generator
     fn: Callable[[list, Path], None],  # makes one shard: takes items and an empty folder, writes its files there
     folder: Path,  # of the shards
     key: dict,  # all else that decides the files' content: parameters, digests of what `fn` reads
     shard_size: int = 100,  # items a shard
     n_workers: int = 0,  # processes; 0: in this one
     desc: str = "",  # for the progress bar; empty: none
+    n_items: int | None = None,  # how many there are, for the progress bar; None: not known
 ) -> list[Path]:  # the shards' folders, in the order of the items
     "Make all shards that are not finished yet."
+    from tqdm.auto import tqdm
+
     name = getattr(fn, "func", fn)  # a partial's own arguments belong into the key
-    folder, parts = Path(folder), [items[i : i + shard_size] for i in range(0, len(items), shard_size)]
-    made_from = digest([key, items, shard_size, f"{name.__module__}.{name.__qualname__}"])
-    shards = [folder / f"{made_from[:8]}-{i:05d}" for i in range(len(parts))]
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # a second run waits, and then finds all done
-        manifest = _open_manifest(folder, made_from)
-        todo = [i for i, s in enumerate(shards) if not s.is_dir() or digest(s) != manifest["shards"].get(s.name)]
-        _make_all(folder, manifest, [(shards[i], (fn, parts[i], shards[i])) for i in todo], n_workers, len(shards), desc)
+    made_from, folder, shards = [key, shard_size, f"{name.__module__}.{name.__qualname__}"], Path(folder), []
+    bar = tqdm(desc=desc, total=n_items and -(-n_items // shard_size), unit="shard", disable=not desc)
+
+    def calls():
+        parts = iter(items)
+        while part := list(islice(parts, shard_size)):
+            shards.append(folder / f"{len(shards):06d}-{digest([made_from, part])[:12]}")
+            if _is_done(shards[-1]):
+                bar.update()
+            else:
+                yield fn, part, shards[-1]
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")), bar:  # a second run waits, and then finds all done
+        for _ in _make_all(calls(), n_workers):
+            bar.update()
+        _remove_all_but(shards, folder)
     return shards
 
 
-def _make_all(folder: Path, manifest: dict, calls: list[tuple], n_workers: int, total: int, desc: str) -> None:
-    "Make shards and note each as it is finished."
-    from tqdm.auto import tqdm
-
-    results = _in_parallel(calls, n_workers) if n_workers > 0 and len(calls) > 1 else _serially(calls)
-    for shard, result in tqdm(results, desc=desc, total=total, initial=total - len(calls), unit="shard", disable=not desc):
-        manifest["shards"][shard.name] = result.result()
-        write_json(folder / "manifest.json", manifest)
+def _remove_all_but(shards: list[Path], folder: Path) -> None:
+    "Remove what a kill left, and shards of other items."
+    ours = {*shards, *map(_note, shards)}
+    for path in [p for p in folder.iterdir() if p not in ours]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

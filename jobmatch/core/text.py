@@ -8,7 +8,8 @@ __all__ = ['Sentence', 'Clean', 'clean', 'lines', 'load_nlp', 'split']
 # %% ../../nbs/core/text.ipynb #d599d4d2
 import html
 import re
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from .schema import DataError
@@ -26,15 +27,21 @@ class Sentence:
 
 @dataclass
 class Clean:
-    "Cleaned text with, for each character, where it starts and ends in the original."
+    "Cleaned text with, for each run of characters, how far its starts and ends are from those in the original."
 
     text: str
-    starts: list[int]
-    ends: list[int]
+    at: list[int]  # where each run begins in `text`
+    starts: list[int]  # what to add to a character's place for its start in the original
+    ends: list[int]  # and for its end
+
+    def place(self, i: int) -> tuple[int, int]:
+        "Where a character starts and ends in the original."
+        run = bisect_right(self.at, i) - 1
+        return i + self.starts[run], i + self.ends[run]
 
     def sentence(self, start: int, end: int) -> Sentence:
         "The part of the cleaned text as a sentence of the original."
-        return Sentence(self.starts[start], self.ends[end - 1], " ".join(self.text[start:end].split()))
+        return Sentence(self.place(start)[0], self.place(end - 1)[1], " ".join(self.text[start:end].split()))
 
 # %% ../../nbs/core/text.ipynb #1a5d8da6
 _BLOCK = ("address article aside blockquote body br caption center dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 h6 head header hr "
@@ -77,26 +84,29 @@ def _without_scripts(text: str) -> str:
     return text
 
 # %% ../../nbs/core/text.ipynb #2952050c
+def _runs(
+    pieces: list[tuple[str, int, int]],  # text, and where its first character starts and ends in the original
+) -> Clean:
+    "Join pieces, noting where the distance to the original changes."
+    c, length = Clean("", [], [], []), 0
+    for text, start, end in pieces:
+        if text and (not c.at or (c.starts[-1], c.ends[-1]) != (start - length, end - length)):
+            c.at.append(length)
+            c.starts.append(start - length)
+            c.ends.append(end - length)
+        length += len(text)
+    c.text = "".join(text for text, _, _ in pieces)
+    return c
+
+
 def clean(original: str) -> Clean:
     "Take out markup and invisible characters; line breaks and block tags are `\\n`."
-    original = _without_scripts(original)
-    parts, starts, ends, at = [], [], [], 0
+    original, pieces, at = _without_scripts(original), [], 0
     for m in _SPECIAL.finditer(original):
-        begin, end, new = m.start(), m.end(), _replacement(m)
-        parts += [original[at:begin], new]
-        starts.extend(range(at, begin))
-        ends.extend(range(at + 1, begin + 1))
-        if new == m[0] and len(new) > 1:  # an entity left as it is
-            starts.extend(range(begin, end))
-            ends.extend(range(begin + 1, end + 1))
-        elif new:
-            starts.append(begin)
-            ends.append(end)
-        at = end
-    parts.append(original[at:])
-    starts.extend(range(at, len(original)))
-    ends.extend(range(at + 1, len(original) + 1))
-    return Clean("".join(parts), starts, ends)
+        new = _replacement(m)
+        pieces += [(original[at : m.start()], at, at + 1), (new, m.start(), m.start() + 1 if len(new) > 1 else m.end())]  # an entity may stay as it is
+        at = m.end()
+    return _runs([*pieces, (original[at:], at, at + 1)])
 
 # %% ../../nbs/core/text.ipynb #7bd885a0
 _GLYPHS = "•●▪■□◦‣⁃∙○◆◇❖➢➤➔✓✔✗✘☑✅★☆►▶▸▹\uf0b7\uf0a7\uf0d8\uf076\uf0fc"
@@ -181,9 +191,11 @@ _SPLITTERS = ("senter", "parser", "sentencizer")
 def load_nlp(
     name: str | None = None,  # an installed spaCy model or a path; None: the embedded small English model
 ) -> "spacy.language.Language":
-    "Load a spaCy pipeline that does nothing but split sentences, with the rules for job ads; once per process."
+    "Load a spaCy pipeline that does nothing but split sentences, with the rules for job ads, once per process; a model that was named runs on a GPU where spaCy can use one."
     import spacy
 
+    if name:
+        spacy.prefer_gpu()
     try:
         nlp = spacy.load(name or spacy_path(), exclude=["tagger", "attribute_ruler", "lemmatizer", "ner"])
     except OSError as e:
@@ -263,12 +275,12 @@ def split(
 ) -> list[list[Sentence]]:  # per text its sentences, in order and not overlapping
     "Split job ads into clean sentences with their places in the original."
     cleaned = [clean(t) for t in texts]
-    cleaned = [Clean(_unwrap(c.text), c.starts, c.ends) for c in cleaned]
+    cleaned = [replace(c, text=_unwrap(c.text)) for c in cleaned]
     spans = [_chunks(c.text, lines(c.text)) for c in cleaned]
     hard = [(i, k) for i, c in enumerate(cleaned) for k, (s, e) in enumerate(spans[i]) if _MAY_SPLIT.search(c.text, s, e)]
     found = {}
     if hard:
-        docs = (nlp or load_nlp()).pipe((cleaned[i].text[slice(*spans[i][k])] for i, k in hard), batch_size=64)
+        docs = (nlp or load_nlp()).pipe((cleaned[i].text[slice(*spans[i][k])] for i, k in hard), batch_size=256)
         for (i, k), doc in zip(hard, docs):
             begin = spans[i][k][0]
             found[i, k] = [(begin + s.start_char, begin + s.end_char) for s in doc.sents]
