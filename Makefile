@@ -1,23 +1,36 @@
-# make run    from nothing to matched job ads (first call: about 17 minutes on two cores)
+# make run    from nothing to job ads matched with ESCO skills
+# make quick  the same with the encoders as they come: nothing is trained, ranking and calibration are fitted
+# make best   the full recipe, for the best weights; can be stopped and started again
 # make test   the whole test suite, in the order CI runs it
 # make docs   the documentation site in _docs/
+# make wheel-model  pack a model folder as an installable package (MODEL=outputs/esco/model)
 # make clean  remove what make made (the small runs of the tests too), except the downloads in data/ and the runs in outputs/
 
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || echo python3)
-RUN ?= outputs/onet
+RUN ?= outputs/esco
+SOURCE ?= esco
+MODEL ?= $(RUN)/model
 BIN := .venv/bin
 INPUTS := setup.py settings.ini constraints.txt scripts/install.py
 
-.PHONY: run test docs clean help
+.PHONY: run quick best test docs wheel-model clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 run: .venv/installed
 	@$(BIN)/jobmatch fetch
-	@$(BIN)/jobmatch run --run $(RUN)
+	@$(BIN)/jobmatch run --run $(RUN) --source $(SOURCE) $(SETTINGS)
 	@$(BIN)/jobmatch match examples/ads/* --model $(RUN)/model --top-n 5
+
+quick: RUN := outputs/quick
+quick: SETTINGS := -p epochs=0
+quick: run
+
+best: RUN := outputs/best
+best: SETTINGS := -p 01_bi_train.epochs=4 -p 01_bi_train.batch_size=256 -p 01_bi_train.learning_rate=2e-4 -p 04_cross_train.max_pairs=0 -p 03_cross_data.max_lines=16000
+best: run
 
 test: .venv/installed-test
 	@$(BIN)/python scripts/check.py
@@ -25,8 +38,11 @@ test: .venv/installed-test
 docs: .venv/installed-test
 	@$(BIN)/python scripts/docs.py
 
+wheel-model: .venv/installed
+	@$(BIN)/python scripts/wheel_model.py $(MODEL)
+
 clean:
-	rm -rf outputs/tiny-* .venv _docs _proc build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf outputs/tiny-* .venv _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: $(INPUTS)

@@ -19,7 +19,7 @@ from pathlib import Path
 from streams import Fleet, Follower, bad_messages, model_folder, short_ads
 
 from jobmatch.core.runs import write_json
-from jobmatch.full_pipeline import Matcher
+from jobmatch.core.matcher import Matcher
 from jobmatch.core.schema import content_hash
 from jobmatch.live.contracts import DEAD, JOBS, MATCHES, Record, canonical, decode
 from jobmatch.live.kafka import Broker, create_topics, read_topic, send

@@ -18,7 +18,7 @@ import numpy as np
 from streams import Follower, WorkerProcess, fresh_store, model_folder, real_ads, trace
 
 from jobmatch.core.runs import write_json
-from jobmatch.full_pipeline import Matcher
+from jobmatch.core.matcher import Matcher
 from jobmatch.live.contracts import LOG, Record
 from jobmatch.live.kafka import Broker, create_topics, send
 

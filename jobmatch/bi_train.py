@@ -100,7 +100,7 @@ def masked_rows(
 def train_bi(
     run: str,  # run folder with the data stage's files
     model: str = "mini",  # preset (mini, e5), folder or hub name to start from
-    epochs: float = 1.0,  # passes over the pairs
+    epochs: float = 1.0,  # passes over the pairs; 0: the encoder as it comes
     batch_size: int = 128,  # pairs a device and step: each brings batch_size - 1 negatives
     accumulate: int = 1,  # steps whose gradients are added up before an update
     learning_rate: float = 1e-4,  # peak, after a warm-up over the first tenth
@@ -108,7 +108,7 @@ def train_bi(
     scale: float = 20.0,  # 1 / temperature of the loss
     words: float = 1.0,  # weight of the loss by words beside the one by sentences; 0: none
     scheduler: str = "linear",  # how the learning rate falls after its peak: linear, cosine, constant_with_warmup, …
-    mini_batch_size: int = 0,  # texts embedded at once, for batches that memory cannot hold; 0: the whole batch; wants words=0
+    mini_batch_size: int = 0,  # texts embedded at once, for batches that memory cannot hold; 0: the whole batch
     eval_steps: int = 250,  # steps between measurements of recall and between checkpoints
     seed: int = 42,
 ) -> dict[str, float]:  # recall and MRR on dev samples, before and after

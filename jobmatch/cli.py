@@ -6,11 +6,11 @@
 __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'UsageError', 'notebook_parameters', 'parse_override',
            'choose_stages', 'plan', 'ran_through', 'stage_done', 'StageError', 'run_notebook', 'run_stages',
            'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments',
-           'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'broker_arguments',
-           'broker_command', 'send_arguments', 'send_command', 'stream_arguments', 'stream_command', 'serve_arguments',
-           'serve_command', 'log_arguments', 'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments',
-           'feedback_command', 'canary_arguments', 'canary_command', 'registry_arguments', 'registry_command',
-           'make_parser', 'main']
+           'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'adapt_arguments',
+           'adapt_command', 'broker_arguments', 'broker_command', 'send_arguments', 'send_command', 'stream_arguments',
+           'stream_command', 'serve_arguments', 'serve_command', 'log_arguments', 'log_command', 'drift_arguments',
+           'drift_command', 'feedback_arguments', 'feedback_command', 'canary_arguments', 'canary_command',
+           'registry_arguments', 'registry_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from .core.runs import DEFAULT_RUN, is_current, read_json, resolve, root
+from .core.runs import DEFAULT_RUN, is_current, kept_parameters, read_json, resolve, root
 
 # %% ../nbs/cli.ipynb #63e791d1
 class UsageError(ValueError):
@@ -227,15 +227,17 @@ def run_stages(
     missing = [p.name for p in sources.values() if not p.is_file()]
     if missing:
         raise UsageError(f"no {', '.join(missing)} in {root() / 'nbs'}; `jobmatch run` needs the repository, installed with pip install -e .")
-    todo = plan({stage: notebook_parameters(p) for stage, p in sources.items()}, {**overrides, "run": run})
+    defaults = {stage: notebook_parameters(p) for stage, p in sources.items()}
+    todo = plan(defaults, {**overrides, "run": run})
     for i, stage in enumerate(chosen, 1):
         label, source, out = f"[{i}/{len(chosen)}] {stage}", sources[stage], resolve(run) / "notebooks" / f"{stage}.ipynb"
-        if stage_done(stage, run, source, out, todo[stage]):
+        params = kept_parameters(resolve(run) / stage[3:], defaults[stage], todo[stage])
+        if stage_done(stage, run, source, out, params):
             print(f"{label}: already done", flush=True)
             continue
         print(f"{label} …", flush=True)
         begin = time.monotonic()
-        run_notebook(source, out, todo[stage], label)
+        run_notebook(source, out, params, label)
         print(f"{label}: done in {_clock(time.monotonic() - begin)}", flush=True)
 
 
@@ -377,7 +379,7 @@ def _where(path: str) -> str:
 
 
 def fetch_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("names", nargs="*", metavar="NAME", help="onet, esco, esco_labels, mini or spacy (default: onet mini spacy, what a run needs)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="esco, esco_labels, onet, mini or spacy (default: esco esco_labels mini spacy, what a run needs)")
 
 
 def fetch_command(args: argparse.Namespace) -> int:
@@ -387,7 +389,7 @@ def fetch_command(args: argparse.Namespace) -> int:
     unknown = [n for n in args.names if n not in WHEELS]
     if unknown:
         raise UsageError(f"nothing to fetch is called {', '.join(unknown)}; there is {', '.join(WHEELS)}")
-    for name in args.names or ["onet", "mini", "spacy"]:
+    for name in args.names or ["esco", "esco_labels", "mini", "spacy"]:
         path = model_path(name) if name == "mini" else spacy_path() if name == "spacy" else fetch(name)
         print(f"{name}: {path}", flush=True)
     return 0
@@ -395,7 +397,7 @@ def fetch_command(args: argparse.Namespace) -> int:
 # %% ../nbs/cli.ipynb #bb57f1b3
 def run_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--run", default=DEFAULT_RUN, help=f"the run's folder, absolute or relative to the repository (default: {DEFAULT_RUN})")
-    parser.add_argument("--source", help="onet, or a folder with your own jobs, attributes and labels")
+    parser.add_argument("--source", help="esco (the default), onet, or a folder with your own jobs, attributes and labels")
     parser.add_argument("--golden-dir", help="a folder with <set>_annotations.csv, skills_en_label.txt or jobs_<set>.jsonl to evaluate on")
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these, by name or number (default: all six)")
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
@@ -425,6 +427,7 @@ def match_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
     parser.add_argument("--input", choices=["auto", "text", "jsonl", "csv"], default="auto", help="what the files hold (default: by their names)")
     parser.add_argument("--output", metavar="FILE", help="write there and not to the screen")
+    parser.add_argument("--html", metavar="FILE", help="write a page there that shows the ads with their evidence marked")
 
 
 def match_command(args: argparse.Namespace) -> int:
@@ -439,10 +442,14 @@ def match_command(args: argparse.Namespace) -> int:
     ads = [ad for name in args.files for ad in read_ads(name, args.input)]
     job_ids, texts = [i for i, _ in ads], [t for _, t in ads]
 
-    from jobmatch.full_pipeline import Matcher
+    from jobmatch.core.matcher import Matcher
 
     with redirect_stdout(sys.stderr):
         found = Matcher.load(model).match(texts, job_ids, threshold=args.threshold, top_n=args.top_n, progress=sys.stderr.isatty())
+    if args.html:
+        from jobmatch.core.pages import matches_html
+
+        _write([matches_html(list(zip(job_ids, texts, found)), whole=True)], args.html)
     shown = {"width": shutil.get_terminal_size((100, 24)).columns} if args.format == "table" else {}
     _write(FORMATS[args.format](job_ids, found, **shown), args.output)
     return 0
@@ -459,6 +466,31 @@ def _write(lines: Iterable[str], output: str | None):
         from jobmatch.core.runs import write_atomic
 
         write_atomic(Path(output), lambda p: p.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline=""))
+
+# %% ../nbs/cli.ipynb #a81da362
+def adapt_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("out", metavar="OUT", help="the model folder to make; it must not exist")
+    parser.add_argument("--defs", required=True, metavar="FILE", help="the attributes: attribute_id, name, and where known definition, aliases (CSV, TSV, JSONL, Parquet)")
+    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder to take the encoders from (default: {DEFAULT_RUN}/model)")
+
+
+def adapt_command(args: argparse.Namespace) -> int:
+    "Make a model folder for other attributes, without labels and without training."
+    from jobmatch.core.schema import read_attributes
+
+    model, out = Path(_where(args.model)), Path(args.out).absolute()
+    if not (model / "matcher.json").is_file():
+        raise UsageError(f"no model in {model}; make one with `make run`, or name one with --model")
+    if out.exists():
+        raise UsageError(f"{out} exists; name a folder that does not, or remove it")
+    attributes = read_attributes(Path(args.defs).absolute())
+
+    from jobmatch.core.matcher import Matcher
+
+    matcher = Matcher.load(model).with_attributes(attributes, progress=sys.stderr.isatty())
+    version = matcher.save(out, model / "bi", model / "cross")
+    print(f"{out}: {len(attributes):,} attributes, model {version}\nmatch ads with: jobmatch match FILE --model {args.out}")
+    return 0
 
 # %% ../nbs/cli.ipynb #fa137c90
 def broker_arguments(parser: argparse.ArgumentParser):
@@ -506,8 +538,6 @@ def send_command(args: argparse.Namespace) -> int:
 # %% ../nbs/cli.ipynb #5a202ad5
 def stream_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"a model folder, or a registered one that is followed, such as models:/jobmatch@champion (default: {DEFAULT_RUN}/model)")
-    parser.add_argument("--canary", metavar="FILE", default="outputs/canary/state.json", help="the rollout that a registered model takes part in "
-                        "(default: outputs/canary/state.json)")
     parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
     parser.add_argument("--group", default="jobmatch", help="workers of one group share the ads (default: jobmatch)")
     parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
@@ -525,20 +555,20 @@ def stream_command(args: argparse.Namespace) -> int:
     "Match ads from the Kafka topic `jobs` until Ctrl-C or SIGTERM."
     from jobmatch.live.stream import run_stream
 
-    given = {name: value for name, value in vars(args).items() if name not in ("command", "canary")}
-    given |= _followed(args.canary) if args.model.startswith("models:/") else {"model": _where(args.model)}
+    given = {name: value for name, value in vars(args).items() if name != "command"}
+    given |= _followed() if args.model.startswith("models:/") else {"model": _where(args.model)}
     try:
         return run_stream(**given | {"store": args.store and _where(args.store)})
     except (OSError, LookupError, ValueError) as e:  # no broker, no such model or port, a wrong line in the client's settings
         raise UsageError(str(e)) from None
 
 
-def _followed(state: str) -> dict:
+def _followed() -> dict:
     "What makes a worker follow the registry and the rollout."
-    from jobmatch.live.canary import SHADOW, release_matching
-    from jobmatch.live.contracts import TOPICS
+    from jobmatch.live.canary import release_matching
+    from jobmatch.live.contracts import SHADOW, TOPICS
 
-    return dict(follow=lambda make, name: release_matching(make, name, state), topics=(*TOPICS, *SHADOW.values()))
+    return dict(follow=release_matching, topics=(*TOPICS, *SHADOW.values()))
 
 # %% ../nbs/cli.ipynb #6aa5a4bf
 def serve_arguments(parser: argparse.ArgumentParser):
@@ -651,30 +681,46 @@ def feedback_command(args: argparse.Namespace) -> int:
 
 # %% ../nbs/cli.ipynb #05d79747
 def canary_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("action", choices=["start", "status", "promote", "rollback"])
+    parser.add_argument("action", choices=["plan", "start", "status", "promote", "rollback"])
     parser.add_argument("--challenger", default="models:/jobmatch@challenger", help="(default: models:/jobmatch@challenger)")
     parser.add_argument("--champion", default="models:/jobmatch@champion", help="(default: models:/jobmatch@champion)")
-    parser.add_argument("--plan", metavar="FILE", help="JSON with fields of the plan (see 09_canary)")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log that `jobmatch log` fills (default: outputs/log)")
+    parser.add_argument("--days", type=float, default=28, help="for judging, at most; with `plan` (default: 28)")
+    parser.add_argument("--plan", metavar="FILE", help="JSON with fields of the plan, see 09_canary (default: derived from the log, as `plan` shows)")
     parser.add_argument("--every", type=float, default=60, metavar="S", help="seconds between checks; 0: begin and leave (default: 60)")
-    parser.add_argument("--state", default="outputs/canary/state.json", help="(default: outputs/canary/state.json)")
-    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
+    parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker to send alerts to (default: none)")
     parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
 
 
 def canary_command(args: argparse.Namespace) -> int:
-    "Release a registered model step by step: start, status, promote or rollback."
+    "Release a registered model step by step: plan, start, status, promote or rollback."
     from jobmatch.live.canary import end_canary, load_state, record_table, start_canary, status_line
+    from jobmatch.live.registry import open_registry
 
     try:
+        if args.action == "plan":
+            return _canary_plan(args.folder, args.days)
         if args.action == "start":
-            state = start_canary(args.challenger, args.champion, args.state, args.bootstrap_servers, args.client, args.plan, args.every)
+            state = start_canary(args.challenger, args.champion, args.folder, args.plan, args.every, args.bootstrap_servers, args.client)
         else:
-            state = load_state(args.state) if args.action == "status" else end_canary(args.action, args.state)
+            state = load_state(open_registry()) if args.action == "status" else end_canary(args.action, open_registry())
     except (OSError, LookupError, ValueError) as e:  # no broker, no such version, a wrong plan, no rollout
         raise UsageError(str(e)) from None
     if state is None:
         raise UsageError("there was no rollout yet; begin one with `jobmatch canary start`")
     print(f"{status_line(state)}\n\n{record_table(state).to_string(index=False)}")
+    return 0
+
+
+def _canary_plan(folder: str, days: float) -> int:
+    "Show what a rollout would take, by the log's traffic and verdicts."
+    from jobmatch.live.canary import make_plan, traffic
+
+    seen = traffic(folder)
+    plan, table = make_plan(**seen, days=days)
+    print(f"{seen['ads']:.0f} ads and {seen['judged']:.1f} judged ads a day; both models match {plan.shadow:g} % of the ads\n")
+    print(table.round(1).to_string(index=False))
+    print(f"\n{table.days.sum():.0f} days; a challenger that is {table.attrs['points']:.1f} points worse is stopped in 95 % of rollouts, before a user sees it")
     return 0
 
 
@@ -710,6 +756,7 @@ COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "fetch": (fetch_arguments, fetch_command),
     "run": (run_arguments, run_command),
     "match": (match_arguments, match_command),
+    "adapt": (adapt_arguments, adapt_command),
     "broker": (broker_arguments, broker_command),
     "stream": (stream_arguments, stream_command),
     "send": (send_arguments, send_command),

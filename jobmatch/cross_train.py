@@ -56,14 +56,14 @@ def train_cross(
     run: str,  # run folder with the cross_data stage
     model: str = "",  # preset (mini, ms-marco), folder or hub name to start from; empty: the body of the run's own bi-encoder
     level: str = "sentence",  # pairs to learn from: sentence or job
-    epochs: float = 1.0,  # passes over the pairs
-    max_pairs: int = 0,  # train pairs to use; 0: all of the level
+    epochs: float = 1.0,  # passes over the pairs; 0: no cross-encoder, the pipeline ranks without one
+    max_pairs: int = 24000,  # train pairs to use; 0: all of the level
     batch_size: int = 32,  # pairs a device and step
     accumulate: int = 1,  # steps whose gradients are added up before an update
-    learning_rate: float = 2e-4,  # peak, after a warm-up over the first tenth
+    learning_rate: float = 1e-4,  # peak, after a warm-up over the first tenth
     max_length: int = 512,  # tokens of both texts together
     scheduler: str = "linear",  # how the learning rate falls after its peak: linear, cosine, constant_with_warmup, …
-    save_steps: int = 200,  # steps between measurements and between checkpoints
+    save_steps: int = 250,  # steps between measurements and between checkpoints
     seed: int = 42,
 ) -> dict[str, float]:  # average precision and loss on dev pairs
     "Train the cross-encoder on `<run>/cross_data`; writes `<run>/cross_train/model` and `history.csv`."

@@ -311,7 +311,7 @@ def _clean_samples(samples: pd.DataFrame) -> pd.DataFrame:
     "A source's samples as the ads' sentences come: without markup and bullets."
     texts = [clean(t).text for t in samples["text"]]
     texts = [" ".join(" ".join(t[s:e] for s, e in lines(t)).split()) for t in texts]
-    return samples.assign(text=texts)[np.array(texts, dtype=object) != ""].reset_index(drop=True)
+    return samples.assign(text=texts).loc[np.array([bool(t) for t in texts], dtype=bool)].reset_index(drop=True)
 
 # %% ../nbs/00_data.ipynb #d590dc07
 def make_data(

@@ -19,12 +19,17 @@ from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 
 ROOT = Path(__file__).resolve().parents[1]
+GUIDES = ("my_data", "my_taxonomy", "gpus", "kafka", "good_enough", "scores", "data_card", "model_card")
 SECTIONS = {
+    "Guides": r"guides/.*\.ipynb",
     "Stages": r"0[0-5]_.*\.ipynb",
     "Live": r"((0[6-9]|[1-9]\d)_.*|live/.*)\.ipynb",
-    "Command line": r"cli\.ipynb",
-    "Building blocks": r"(core/.*|tiny)\.ipynb",
+    "Tools": r"(?!index)[a-z]\w*\.ipynb",
+    "Building blocks": r"core/.*\.ipynb",
 }
+
+
+PROJECT = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")  # files of the repository that are pages as well
 
 
 def page_name(path: Path) -> Path:
@@ -51,13 +56,19 @@ def split_openings(folder: Path) -> Path:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         first = notebook["cells"][0]
         head = re.match(r"# .*\n+> .*\n?", "".join(first["source"]))
-        if head and head.end() < len("".join(first["source"])):
-            rest = {**first, "id": "opening", "source": "".join(first["source"])[head.end() :].lstrip("\n")}
+        if head:
+            rest = {**first, "id": "opening", "source": module_line(notebook) + "".join(first["source"])[head.end() :].lstrip("\n")}
             notebook["cells"][:1] = [{**first, "source": head[0]}, rest]
         target = folder / path.relative_to(ROOT / "nbs")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(notebook), encoding="utf-8")
     return folder
+
+
+def module_line(notebook: dict) -> str:
+    "Which module a page documents: the titles are in words."
+    exports = re.search(r"^#\| ?default_exp (\S+)", "\n".join("".join(c["source"]) for c in notebook["cells"]), re.M)
+    return f"*Module* `jobmatch.{exports[1]}`\n\n" if exports else ""
 
 
 def fold_in_source(text: str) -> str:
@@ -94,16 +105,29 @@ def copy_pages(cache: Path, site: Path) -> list[Path]:
     return sources
 
 
+def copy_project(site: Path) -> None:
+    "Copy the repository's own pages; their links to notebooks become links to pages."
+    for name in PROJECT:
+        text = re.sub(r"\]\(nbs/((?:\w+/)*)(?:\d\d_)?(\w+\.ipynb)", r"](\1\2", (ROOT / name).read_text(encoding="utf-8"))
+        (site / name).write_text(text, encoding="utf-8")
+
+
+def in_order(sources: list[Path]) -> list[Path]:
+    "The guides in the order of `GUIDES`, all else as it is."
+    return sorted(sources, key=lambda p: GUIDES.index(p.stem) if p.parent.name == "guides" else 0)
+
+
 def site_config(sources: list[Path]) -> dict:
     "The site's options: a section in the sidebar for each kind of notebook."
     cfg = get_config()
     contents = ["index.ipynb"] if Path("index.ipynb") in sources else []
     for section, pattern in SECTIONS.items():
-        pages = [page_name(p).as_posix() for p in sources if re.fullmatch(pattern, p.as_posix())]
+        pages = [page_name(p).as_posix() for p in in_order(sources) if re.fullmatch(pattern, p.as_posix())]
         contents += [{"section": section, "contents": pages}] if pages else []
+    contents.append({"section": "Project", "contents": list(PROJECT)})
     return {
         "project": {"type": "website", "output-dir": "_site"},
-        "format": {"html": {"theme": {"light": "cosmo", "dark": "darkly"}, "toc": True, "code-copy": True}},
+        "format": {"html": {"theme": {"light": "cerulean", "dark": "slate"}, "css": "docs.css", "toc": True, "code-copy": True}},
         "website": {
             "title": cfg.title,
             "description": cfg.description,
@@ -114,7 +138,7 @@ def site_config(sources: list[Path]) -> dict:
     }
 
 
-NAVBAR = [("data.ipynb", "Stages"), ("feature_store.ipynb", "Live"), ("cli.ipynb", "Command line")]
+NAVBAR = [("guides/my_data.ipynb", "Guides"), ("data.ipynb", "Stages"), ("feature_store.ipynb", "Live"), ("cli.ipynb", "Command line")]
 
 
 def _flat(contents: list) -> set[str]:
@@ -128,6 +152,8 @@ def build() -> Path:
         cache = proc_nbs(split_openings(Path(scratch)), force=True, n_workers=0)
     site = cache / "_pages"
     sources = copy_pages(cache, site)
+    copy_project(site)
+    shutil.copy(ROOT / "scripts" / "docs.css", site / "docs.css")
     shutil.copytree(ROOT / "nbs" / "images", site / "images")
     (site / "_quarto.yml").write_text(yaml.safe_dump(site_config(sources), sort_keys=False), encoding="utf-8")
     if subprocess.run([Path(sys.executable).parent / "smalldocs", "render", "--strict", "--quiet", site]).returncode:

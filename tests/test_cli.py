@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobmatch.cli import main, read_ads
-from jobmatch.full_pipeline import Matcher
+from jobmatch.core.matcher import Matcher
 from jobmatch.tiny import tiny_run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ from jobmatch.tiny import tiny_run
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STAGES = ["00_data", "01_bi_train", "02_bi_eval", "03_cross_data", "04_cross_train", "05_full_pipeline"]
-SMALL = ["n_jobs=12", "n_workers=0", "max_sentences=40", "job_positives=1", "small=50", "top_k=5"]
+SMALL = ["n_jobs=12", "n_workers=0", "max_sentences=40", "job_positives=1", "small=50", "top_k=5", "max_length=40"]
 
 
 def call(*words: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
@@ -65,7 +65,9 @@ def test_the_chain_makes_everything(chain):
     for stage in STAGES:
         made = record(run, stage)
         assert {"parameters", "inputs", "outputs", "versions", "device", "seconds", "metrics"} <= made.keys()
-        for name in made["parameters"].keys() & {p.split("=")[0] for p in SMALL}:
+        changed = made["parameters"].keys() & {p.split("=")[0] for p in SMALL}
+        assert changed, stage
+        for name in changed:
             assert made["parameters"][name] == ast.literal_eval(dict(p.split("=") for p in SMALL)[name])
     metrics = json.loads((run / "full_pipeline" / "metrics.json").read_text())
     assert 0 <= metrics["golden.f1"] <= 1

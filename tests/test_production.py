@@ -60,7 +60,7 @@ def streamed(tmp_path_factory):
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         at = broker.bootstrap_servers
         create_topics(at)
-        worker = WorkerProcess(at, folder, "models:/jobmatch@champion", "--store", "", "--top-n", "3", "--canary", str(folder / "none.json"))
+        worker = WorkerProcess(at, folder, "models:/jobmatch@champion", "--store", "", "--top-n", "3")
         try:
             worker.wait_for("assigned")
             (folder / "first.jsonl").write_text("".join(r.value.decode() + "\n" for r in ads[:20]))

@@ -1,5 +1,7 @@
-"Files that other programs read: workflows and hooks call only what is in the repository."
+"Files of the project: workflows and hooks call what is in the repository, pages say what is there."
 
+import importlib
+import json
 import os
 import re
 import sys
@@ -7,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from jobmatch.core.runs import read_json
+from jobmatch.tiny import tiny_run
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -35,3 +40,18 @@ def test_the_hooks_call_what_is_installed():
     for program, *words in entries:
         assert program.startswith(".venv/bin/") and (Path(sys.executable).parent / Path(program).name).exists(), program
         assert all((ROOT / w).is_file() for w in words if w.endswith(".py"))
+
+
+def test_the_model_card_takes_the_figures_of_a_run(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    model_card, run = importlib.import_module("model_card"), tiny_run()
+    card = model_card.filled(json.loads(model_card.CARD.read_text(encoding="utf-8")), run)
+    text = "\n".join("".join(cell["source"]) for cell in card["cells"])
+    assert f"| model version | {read_json(run / 'model' / 'matcher.json')['model_version']} |" in text
+    assert f"{read_json(run / 'full_pipeline' / 'metrics.json')['golden.f1']:.3f}" in text and "Not filled in" not in text
+
+
+def test_the_architecture_names_every_module():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    modules = [p.stem for folder in ("core", "live") for p in (ROOT / "nbs" / folder).glob("*.ipynb")]
+    assert modules and not [m for m in modules if not re.search(rf"\b{m}\b", text)]

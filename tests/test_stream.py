@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("confluent_kafka")
 
 from jobmatch.core.runs import root  # noqa: E402
-from jobmatch.full_pipeline import Matcher  # noqa: E402
+from jobmatch.core.matcher import Matcher  # noqa: E402
 from jobmatch.live.contracts import MATCHES  # noqa: E402
 from jobmatch.live.kafka import Broker, create_topics, read_topic, send  # noqa: E402
 from jobmatch.live.stream import JobMatching, Worker  # noqa: E402

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BI_PRESETS', 'CROSS_PRESETS', 'ModelError', 'is_e5', 'best_device', 'best_dtype', 'quiet', 'load_bi', 'load_cross',
-           'encode', 'score_pairs', 'unknown_share']
+           'encode', 'encode_words', 'score_pairs', 'unknown_share']
 
 # %% ../../nbs/core/encoders.ipynb #a9e997bb
 import json
@@ -195,6 +195,29 @@ def encode(
     rows = model.encode(list(texts), prompt=model.prompts[kind] or None, batch_size=batch_size or _batch_size(model.device, len(texts)), show_progress_bar=progress)
     rows = np.asarray(rows, dtype=np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+# %% ../../nbs/core/encoders.ipynb #057ea28d
+def encode_words(
+    model: "sentence_transformers.SentenceTransformer",
+    texts: list[str],  # sentences, without prefixes
+    batch_size: int = 64,
+) -> tuple[np.ndarray, list[np.ndarray]]:  # float32 [n texts, dim]; for each text float32 [n tokens, dim]; rows of unit length
+    "Embed sentences, and the tokens of each."
+    import torch
+
+    vectors, words = np.zeros((len(texts), model.get_embedding_dimension()), dtype=np.float32), [None] * len(texts)
+    unit = lambda x: torch.nn.functional.normalize(x.float(), dim=-1)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for begin in range(0, len(order), batch_size):
+        batch = order[begin : begin + batch_size]
+        features = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in model.preprocess([model.prompts["query"] + texts[i] for i in batch]).items()}
+        with torch.inference_mode():
+            out = model(features)
+        vectors[batch] = unit(out["sentence_embedding"]).cpu().numpy()
+        tokens, mask = unit(out["token_embeddings"]).cpu().numpy(), out["attention_mask"].bool().cpu().numpy()
+        for i, t, m in zip(batch, tokens, mask):
+            words[i] = t[m]
+    return vectors, words
 
 # %% ../../nbs/core/encoders.ipynb #801e7e8c
 def score_pairs(

@@ -123,9 +123,9 @@ def reliability(
     bins: int = 10,
 ) -> pd.DataFrame:  # n, probability, right: a row a bin
     "Mean probability and share of hits in bins of equal size."
+    probability, hit = np.asarray(probability, dtype=float), np.asarray(hit, dtype=float)
     order = np.argsort(probability, kind="stable")
     parts = [p for p in np.array_split(order, bins) if len(p)]
-    probability, hit = np.asarray(probability, dtype=float), np.asarray(hit, dtype=float)
     return pd.DataFrame([dict(n=len(p), probability=probability[p].mean(), right=hit[p].mean()) for p in parts])
 
 

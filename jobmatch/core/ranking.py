@@ -7,14 +7,14 @@ __all__ = ['RETRIEVED', 'FEATURES', 'SHARPNESS', 'READ_FROM', 'JOB_FEATURES', 't
            'reading_sweep', 'fit_rankers', 'is_heading', 'context', 'fit_gate', 'gate_scores', 'gate_threshold',
            'log_odds', 'pool', 'out_of_fold', 'fit_thresholds']
 
-# %% ../../nbs/core/ranking.ipynb #92312a02
+# %% ../../nbs/core/ranking.ipynb #274ba319
 import numpy as np
 import pandas as pd
 
 from .metrics import apply_calibration, best_threshold, fit_calibration, threshold_sweep
 
-# %% ../../nbs/core/ranking.ipynb #6b5ccc09
-RETRIEVED = ["bi", "name", "alias", "definition", "gap", "token", "token_gap", "cover", "cover_gap", "exact", "frequency", "gate"]
+# %% ../../nbs/core/ranking.ipynb #85d2eb53
+RETRIEVED = ["bi", "gap", "token", "token_gap", "cover", "cover_gap", "exact", "gate"]
 FEATURES = [*RETRIEVED, "cross"]
 SHARPNESS = 10.0  # of the softmax over a sentence's words
 
@@ -28,7 +28,7 @@ def token_scores(
     weights = np.exp(SHARPNESS * (cosines - cosines.max(axis=0)))
     return (weights * cosines).sum(axis=0) / weights.sum(axis=0)
 
-# %% ../../nbs/core/ranking.ipynb #691f2940
+# %% ../../nbs/core/ranking.ipynb #52e17aed
 def fit_ranker(
     candidates: pd.DataFrame,  # the features, and `hit`
     features: list[str],
@@ -49,18 +49,18 @@ def ranked_probability(
     read = apply_calibration(rankers["read"], {**{f: candidates[f] for f in FEATURES}, "cross": np.nan_to_num(cross)})
     return np.where(np.isnan(cross), prior, read)
 
-# %% ../../nbs/core/ranking.ipynb #18428bf5
+# %% ../../nbs/core/ranking.ipynb #1061d13c
 READ_FROM = (0.0, 0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15)
 
 
 def reading_sweep(
-    candidates: pd.DataFrame,  # features and hit: all candidates of dev, all read
+    candidates: pd.DataFrame,  # features and hit of dev; cross is nan where nothing was read
     n_gold: int,
 ) -> pd.DataFrame:  # read_from, pairs (read, a sentence), f1 (at its best threshold)
     "What F1 is left when pairs with a prior below each cut are not read."
     prior, rows = apply_calibration(fit_ranker(candidates, RETRIEVED), candidates), []
     for cut in READ_FROM:
-        read = prior >= cut
+        read = (prior >= cut) & candidates.cross.notna()
         if candidates.hit[read].nunique() < 2:
             break
         p = np.where(read, apply_calibration(fit_ranker(candidates[read], FEATURES), candidates), prior)
@@ -75,7 +75,7 @@ def fit_rankers(
     read = candidates[candidates.cross.notna()]
     return dict(unread=fit_ranker(candidates, RETRIEVED), read=fit_ranker(read, FEATURES) if read.hit.nunique() == 2 else None)
 
-# %% ../../nbs/core/ranking.ipynb #074c41f1
+# %% ../../nbs/core/ranking.ipynb #6563fb92
 def is_heading(line: str) -> bool:
     "Whether a line looks like a heading: a few words that end in a colon or in no mark at all, without a bullet."
     text = line.strip()
@@ -96,7 +96,7 @@ def context(
     i = np.arange(n)
     return np.concatenate([vectors, padded[np.where(i > 0, i - 1, n)], padded[np.minimum(i + 1, n)], padded[np.array(heading, dtype=int)]], axis=1)
 
-# %% ../../nbs/core/ranking.ipynb #1d69eb1e
+# %% ../../nbs/core/ranking.ipynb #752504cd
 def fit_gate(
     features: np.ndarray,  # float32 [n lines, 4 * dim], of `context`
     asks: np.ndarray,  # bool [n lines]
@@ -128,7 +128,7 @@ def gate_threshold(
     keep = np.cumsum(n_gold[order]) > lost * n_gold.sum()
     return float(scores[order][keep][0]) if keep.any() else -np.inf
 
-# %% ../../nbs/core/ranking.ipynb #817cd0b9
+# %% ../../nbs/core/ranking.ipynb #d33e19c9
 JOB_FEATURES = ["best", "any", "frequency"]
 
 
@@ -149,7 +149,7 @@ def pool(
     none = np.add.reduceat(np.log1p(-np.minimum(p[by], 1 - 1e-9)), starts) if len(keys) else np.zeros(0)
     return by[starts], dict(best=log_odds(p[by[starts]]), any=log_odds(-np.expm1(none)))
 
-# %% ../../nbs/core/ranking.ipynb #a1cf2187
+# %% ../../nbs/core/ranking.ipynb #d329d2f7
 def out_of_fold(
     candidates: pd.DataFrame,  # features, hit and job_id of dev
     folds: int = 5,

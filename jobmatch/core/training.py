@@ -189,7 +189,7 @@ def fit(
     evaluator: "sentence_transformers.base.evaluation.BaseEvaluator",  # its primary_metric chooses the best checkpoint
     checkpoints: Path,  # of `checkpoint_folder`: where to save and resume
     *,
-    epochs: float,  # passes over the rows
+    epochs: float,  # passes over the rows; 0: the model stays as it is, and is measured
     batch_size: int,  # rows a process and step
     learning_rate: float,  # peak
     eval_steps: int,  # steps between measurements, and between checkpoints
@@ -202,6 +202,8 @@ def fit(
     "Train a bi-encoder or a cross-encoder, going on from the last complete checkpoint; the model ends as its best checkpoint."
     from sentence_transformers import CrossEncoder
 
+    if not epochs:
+        return pd.DataFrame([dict(step=0, train_loss=np.nan, best=True, **evaluator(model))])
     args = dict(checkpoints=checkpoints, epochs=epochs, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
                 scheduler=scheduler, warmup=warmup, eval_steps=eval_steps, seed=seed)
     lengths = rows.drop(columns="label").apply(lambda texts: texts.str.len()).to_numpy()

@@ -12,16 +12,17 @@ from functools import cache
 from pathlib import Path
 
 from ..core.runs import digest, resolve
-from .contracts import FEEDBACK, LOG, ContractError, Record, dead_letter, decode
+from .contracts import FEEDBACK, LOG, SHADOW, TOPICS, ContractError, Record, dead_letter, decode
 
 # %% ../../nbs/live/log.ipynb #87ca88aa
 _FIELDS = {
     LOG: dict(job_id="string", content_hash="string", source="string", time="time", latency_ms="float64", store_hit="bool", chars="int64",
               sentences="int64", scores="scores", model_version="string", taxonomy_version="string", topic="string", partition="int32",
-              offset="int64", embedding="vector", unknown_share="float64", work_ms="float64"),
+              offset="int64", embedding="vector", unknown_share="float64", work_ms="float64", error="string"),
     FEEDBACK: dict(job_id="string", attribute_id="string", verdict="string", who="string", when="time", start="int64", end="int64"),
 }
 _WHEN = {LOG: "time", FEEDBACK: "when"}
+_CONTRACT = {LOG: LOG, SHADOW[LOG]: LOG, FEEDBACK: FEEDBACK}  # topic → whose contract its messages keep
 
 
 @cache
@@ -55,7 +56,7 @@ def _table(topic: str, rows: list[dict]) -> "pyarrow.Table":
 
 # %% ../../nbs/live/log.ipynb #ccb897d7
 def write_log(
-    records: list[Record],  # of the topics `match-log` and `match-feedback`, as they were read
+    records: list[Record],  # of the topics `match-log`, `shadow-log` and `match-feedback`, as they were read
     folder: str | Path,  # of the log
 ) -> list[Record]:  # a dead letter for each record that breaks its contract
     "Add records to the log's Parquet files."
@@ -64,14 +65,15 @@ def write_log(
     parts, dead = defaultdict(dict), []
     for r in records:
         try:
-            row = _row(r.topic, decode(r.topic, r.value))
-            parts[r.topic, f"{row[_WHEN[r.topic]]:%Y-%m-%d}", r.partition][r.offset] = row
+            contract = _CONTRACT[r.topic]
+            row = _row(contract, decode(contract, r.value))
+            parts[r.topic, f"{row[_WHEN[contract]]:%Y-%m-%d}", r.partition][r.offset] = row
         except ContractError as e:
             dead.append(dead_letter(r, str(e)))
     for (topic, day, partition), rows in parts.items():
         first, last = min(rows), max(rows)
         name = f"{partition}-{first:012d}-{last:012d}-{digest([[k, v] for k, v in _plain(rows)])[:8]}.parquet"
-        _write_table(_table(topic, [rows[o] for o in sorted(rows)]), resolve(folder) / topic / f"day={day}" / name)
+        _write_table(_table(_CONTRACT[topic], [rows[o] for o in sorted(rows)]), resolve(folder) / topic / f"day={day}" / name)
     return dead
 
 
@@ -99,14 +101,21 @@ def _lines(path: Path, topic: str) -> list[dict]:
     return rows
 
 
-_VIEWS = """
-create view log as select * from all_log
-  qualify row_number() over (partition by topic, "partition", "offset", job_id, content_hash, model_version order by time) = 1;
+_DEDUPED = """qualify row_number() over (partition by topic, "partition", "offset", job_id, content_hash, model_version, error is null order by time) = 1"""
+_VIEWS = f"""
+create view tried as select * from all_log {_DEDUPED};
+create view shadow as select * from all_shadow {_DEDUPED};
+create view log as select * from tried where error is null;
 create view stream as select * from log where topic <> 'http' or not exists (select 1 from log where topic <> 'http');
 create view matches as select job_id, model_version, time, source, m.attribute_id, m.score from (select *, unnest(scores) as m from log);
-create view feedback as select * from all_feedback
-  qualify row_number() over (partition by job_id, attribute_id order by "when" desc, verdict, who) = 1;
-create view judged as select m.*, strftime(m.time, '%G-W%V') as week, f.verdict, f.verdict <> 'rejected' as correct, f.who, f."when"
+create view verdicts as select * from all_feedback
+  qualify row_number() over (partition by job_id, attribute_id, who order by "when" desc, verdict) = 1;
+create view feedback as with counted as (
+    select *, count(*) over pair as people, count(*) over side as agreed, max("when") over side as newest from verdicts
+    window pair as (partition by job_id, attribute_id), side as (partition by job_id, attribute_id, verdict = 'rejected'))
+  select * exclude (newest) from counted
+  qualify row_number() over (partition by job_id, attribute_id order by agreed desc, newest desc, "when" desc, verdict, who) = 1;
+create view judged as select m.*, strftime(m.time, '%G-W%V') as week, f.verdict, f.verdict <> 'rejected' as correct, f.who, f."when", f.people, f.agreed
   from matches m join feedback f using (job_id, attribute_id)
   qualify row_number() over (partition by job_id, attribute_id, model_version
     order by m.time <= f."when" desc, abs(epoch(m.time) - epoch(f."when")), m.score desc) = 1;
@@ -115,19 +124,19 @@ create view judged as select m.*, strftime(m.time, '%G-W%V') as week, f.verdict,
 
 def open_log(
     folder: str | Path,  # of the log
-) -> "duckdb.DuckDBPyConnection":  # in memory; with the views log, stream, matches, feedback, judged
+) -> "duckdb.DuckDBPyConnection":  # in memory; with the views of the table above
     "Open the match log for SQL."
     import duckdb
 
     folder, db = resolve(folder), duckdb.connect()
     db.execute("set threads to 1")
-    for topic, name in ((LOG, "all_log"), (FEEDBACK, "all_feedback")):
+    for topic, name in ((LOG, "all_log"), (SHADOW[LOG], "all_shadow"), (FEEDBACK, "all_feedback")):
         paths = [str(p) for p in sorted((folder / topic).glob("day=*/*.parquet")) if not p.name.startswith(".")]
         files = ", ".join("'" + p.replace("'", "''") + "'" for p in paths)
-        db.register(f"{name}_lines", _table(topic, _lines(folder / f"{topic}.jsonl", topic)))
-        columns = ", ".join(f'"{c}"' for c in _FIELDS[topic])
-        stored = f"select {columns} from read_parquet([{files}], union_by_name=true, hive_partitioning=false) union all " if files else ""
-        db.execute(f"create view {name} as {stored}select {columns} from {name}_lines")
+        db.register(f"{name}_lines", _table(_CONTRACT[topic], _lines(folder / f"{topic}.jsonl", _CONTRACT[topic])))
+        columns = ", ".join(f'"{c}"' for c in _FIELDS[_CONTRACT[topic]])
+        stored = f" union all by name select * from read_parquet([{files}], union_by_name=true, hive_partitioning=false)" if files else ""
+        db.execute(f"create view {name} as select {columns} from (select * from {name}_lines{stored})")  # a column that an older file lacks is null
     db.execute(_VIEWS)
     return db
 
@@ -149,7 +158,7 @@ def run_log(
     max_seconds: float = 10,  # how long a batch may wait to be filled
     stop: "threading.Event | None" = None,  # stops it when set; None: the signals do
 ) -> int:  # 0
-    "Write the topics `match-log` and `match-feedback` to Parquet until stopped."
+    "Write the topics `match-log`, `shadow-log` and `match-feedback` to Parquet until stopped."
     import threading
     import time
 
@@ -160,10 +169,10 @@ def run_log(
     stop = stop or _stopped_by_signals(threading.Event())
     settings = client_settings(client)
     suited = {**group_settings(wait_for_broker(bootstrap_servers, settings)["cluster"]), **settings}
-    create_topics(bootstrap_servers, settings)
+    create_topics(bootstrap_servers, settings, topics=(*TOPICS, *SHADOW.values()))
     consumer, held, since = Consumer(consumer_settings(bootstrap_servers, group, suited)), [], time.monotonic()
     flush = lambda: _flush(consumer, held, folder, bootstrap_servers, settings)
-    consumer.subscribe([LOG, FEEDBACK], on_revoke=lambda *_: flush(), on_lost=lambda *_: held.clear())
+    consumer.subscribe(list(_CONTRACT), on_revoke=lambda *_: flush(), on_lost=lambda *_: held.clear())
     try:
         while not stop.is_set():
             read = [record(m) for m in consumer.consume(max_records - len(held), 0.5) if not _failed(m)]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FOLDER', 'open_registry', 'log_stage', 'log_finished', 'log_run', 'register', 'versions', 'set_alias', 'find',
-           'model_folder', 'load', 'Watch']
+           'model_folder', 'load', 'Asked', 'Watch']
 
 # %% ../../nbs/live/registry.ipynb #80ebc7c8
 import logging
@@ -13,6 +13,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -225,13 +226,39 @@ def load(
     client: Any = None,
 ) -> "jobmatch.full_pipeline.Matcher":
     "Load a registered model."
-    from jobmatch.full_pipeline import Matcher
+    from jobmatch.core.matcher import Matcher
 
     return Matcher.load(model_folder(name, client), device)
 
 # %% ../../nbs/live/registry.ipynb #67ac5526
-class Watch:
-    "Says which version an alias points to, asking the registry at most every few seconds."
+class Asked:
+    "Says what the registry last answered to a question, asking at most every few seconds."
+
+    def __init__(
+        self,
+        ask: Callable[[], Any],
+        every: float = 5.0,  # seconds
+    ):
+        self.ask, self.every = ask, every
+        self.answer, self.asked, self.asking = ask(), time.monotonic(), None
+
+    def __call__(self) -> Any:
+        "The newest answer."
+        if time.monotonic() - self.asked >= self.every and not (self.asking and self.asking.is_alive()):
+            self.asked, self.asking = time.monotonic(), threading.Thread(target=self._ask, daemon=True, name="registry")
+            self.asking.start()
+            self.asking.join(1)  # a server that is away takes minutes to say so
+        return self.answer
+
+    def _ask(self) -> None:
+        try:
+            self.answer = self.ask()
+        except Exception as e:  # a database that is locked, a server that is away
+            logging.getLogger("jobmatch.registry").warning("the registry does not answer, what it last said stays: %s", type(e).__name__)
+
+
+class Watch(Asked):
+    "Says which version an alias points to: `models:/jobmatch/2`."
 
     def __init__(
         self,
@@ -239,19 +266,5 @@ class Watch:
         every: float = 5.0,  # seconds
         client: Any = None,
     ):
-        self.name, self.every, self.client = name, every, client or open_registry()
-        self.address, self.asked, self.asking = find(name, self.client)["address"], time.monotonic(), None
-
-    def __call__(self) -> str:  # "models:/jobmatch/2"
-        "The address of the version in use."
-        if time.monotonic() - self.asked >= self.every and not (self.asking and self.asking.is_alive()):
-            self.asked, self.asking = time.monotonic(), threading.Thread(target=self._ask, daemon=True, name="registry")
-            self.asking.start()
-            self.asking.join(1)  # a server that is away takes minutes to say so
-        return self.address
-
-    def _ask(self) -> None:
-        try:
-            self.address = find(self.name, self.client)["address"]
-        except Exception as e:  # a database that is locked, a server that is away
-            logging.getLogger("jobmatch.registry").warning("the registry does not answer, %s stays: %s", self.address, type(e).__name__)
+        self.name, self.client = name, client or open_registry()
+        super().__init__(lambda: find(self.name, self.client)["address"], every)

@@ -397,7 +397,7 @@ def run_serve(
     import uvicorn
 
     from jobmatch.core.schema import read_jobs
-    from jobmatch.full_pipeline import Matcher
+    from jobmatch.core.matcher import Matcher
 
     if model.startswith("models:/"):
         from jobmatch.live.registry import model_folder

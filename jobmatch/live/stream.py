@@ -155,7 +155,8 @@ def _match_alone(self: JobMatching, job: Job) -> list[tuple[Record, Record]]:
         self.metrics.errors.labels("match").inc()
         log("an ad failed", 40, exc_info=True, job_id=job.message["job_id"])
         self.matcher.match([PROBE])  # fails too where it is not the ad's fault, and stops the worker
-        return [(job.record, self._dead(job.record, f"{UNMATCHED}: {type(e).__name__}"))]
+        failed = self._logged(job, [], np.zeros((0, 0)), False, 0.0, type(e).__name__)
+        return [(job.record, self._dead(job.record, f"{UNMATCHED}: {type(e).__name__}")), (job.record, failed)]
 
 # %% ../../nbs/07_stream.ipynb #37eaf49e
 @patch
@@ -190,7 +191,15 @@ def _matches(self: JobMatching, job: Job, matches: list[Match], latency: float) 
 
 
 @patch
-def _logged(self: JobMatching, job: Job, matches: list[Match], vectors: np.ndarray, hit: bool, latency: float) -> Record:
+def _logged(
+    self: JobMatching,
+    job: Job,
+    matches: list[Match],
+    vectors: np.ndarray,  # of the ad's sentences
+    hit: bool,
+    latency: float,  # ms
+    error: str | None = None,  # the type of the exception, where the ad could not be matched
+) -> Record:
     "The record for `match-log`."
     ad, r, hashed = job.message, job.record, content_hash(job.message["text"])
     sampled = len(vectors) and int(hashed[:8], 16) < EMBEDDED * 16**8
@@ -199,7 +208,7 @@ def _logged(self: JobMatching, job: Job, matches: list[Match], vectors: np.ndarr
                  time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"), latency_ms=latency, store_hit=hit, scores=scores,
                  model_version=self.matcher.model_version, taxonomy_version=self.matcher.taxonomy_version, topic=r.topic,
                  partition=r.partition, offset=r.offset, unknown_share=float(unknown_share([ad["text"]], self.matcher.bi.tokenizer)[0]),
-                 embedding=[round(float(x), 6) for x in vectors.mean(axis=0)] if sampled else None)
+                 embedding=[round(float(x), 6) for x in vectors.mean(axis=0)] if sampled else None, error=error)
     return Record(LOG, ad["job_id"].encode(), encode(LOG, value))
 
 # %% ../../nbs/07_stream.ipynb #1a446ba2
@@ -594,7 +603,7 @@ def _matching(model: str, store: str, metrics: Metrics, threshold: float | None,
     import torch
 
     from jobmatch.live.feature_store import EmbeddingStore, put_attributes
-    from jobmatch.full_pipeline import Matcher
+    from jobmatch.core.matcher import Matcher
 
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [None]
     matching = JobMatching([Matcher.load(model, d) for d in devices], EmbeddingStore(store) if store else None, metrics, threshold, top_n)
