@@ -27,6 +27,8 @@ import pandas as pd
 from confluent_kafka import KafkaException
 from fastcore.basics import patch
 
+from filelock import FileLock
+
 from ..core.runs import digest, read_json, resolve
 from .contracts import ALERTS, DEAD, JOBS, LOG, SHADOW, UNMATCHED, ContractError, Record, decode, encode
 from .kafka import client_settings, send
