@@ -1,6 +1,6 @@
 """Where a fresh cross-encoder head should read from: the mean of the tokens or the first one, on the stock body or the trained one.
 
-Needs a run with the stages up to 03 (`make run` makes one): python benchmarks/cross_heads.py [--run outputs/onet] [--pairs 4000]
+Needs a run with the stages up to 03 (`make run` makes one): python benchmarks/cross_heads.py [--run outputs/esco] [--pairs 4000]
 Prints average precision on dev pairs after one pass over the same pairs, as a Markdown table.
 """
 
@@ -30,7 +30,7 @@ def main():
     from transformers import set_seed
 
     args = argparse.ArgumentParser(description=__doc__)
-    args.add_argument("--run", default="outputs/onet")
+    args.add_argument("--run", default="outputs/esco")
     args.add_argument("--pairs", type=int, default=4000)
     args = args.parse_args()
     run = resolve(args.run)

@@ -1,4 +1,4 @@
-"""Take what the stages showed in a run into the notebooks of the repository: python scripts/outputs.py [--run outputs/onet]
+"""Take what the stages showed in a run into the notebooks of the repository: python scripts/outputs.py [--run outputs/esco]
 
 So the documentation shows the tables and plots of the full run rather than those of a test-sized one. A cell is recognised by its
 source; progress bars and notes on standard error are left behind.
@@ -29,7 +29,7 @@ def take_outputs(kept: nbformat.NotebookNode, executed: nbformat.NotebookNode) -
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", default="outputs/onet", help="a run that `jobmatch run` made")
+    parser.add_argument("--run", default="outputs/esco", help="a run that `jobmatch run` made")
     folder = resolve(parser.parse_args().run) / "notebooks"
     for path in sorted(folder.glob("0[0-5]_*.ipynb")):
         target = root() / "nbs" / path.name

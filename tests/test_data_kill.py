@@ -11,7 +11,7 @@ import psutil
 
 from jobmatch.core.runs import digest, root
 
-ARGUMENTS = ["--n_jobs", "300", "--shard_size", "4", "--seed", "7"]
+ARGUMENTS = ["--source", "onet", "--n_jobs", "300", "--shard_size", "4", "--seed", "7"]
 
 
 def start(run, workers):

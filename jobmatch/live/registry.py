@@ -123,7 +123,7 @@ def register(
     "Register a model folder, with its run's figures where it lies in a run folder."
     client, folder = client or open_registry(), resolve(model)
     if not (folder / "matcher.json").is_file():
-        raise FileNotFoundError(f"{folder}: no model folder (no matcher.json); `make run` makes one at outputs/onet/model")
+        raise FileNotFoundError(f"{folder}: no model folder (no matcher.json); `make run` makes one at outputs/esco/model")
     config = read_json(folder / "matcher.json")
     known = [v for v in _all(client) if v.tags.get("model_version") == config["model_version"]]
     if known:
