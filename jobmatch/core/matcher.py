@@ -383,3 +383,23 @@ def match(
             out += self._window(job_ids[part], texts[part], sentences and sentences[part], embeddings and embeddings[part], least, top_n)
             bar.update(len(texts[part]))
     return out
+
+# %% ../../nbs/core/matcher.ipynb #7acf031f
+@patch
+def explain(
+    self: Matcher,
+    sentence: str,
+    attribute_id: str,
+) -> pd.DataFrame:  # start, end, word, fall (of the probability when the word is left out), in the order of the sentence
+    "How much each word of a sentence carries its probability of asking for an attribute."
+    import re
+
+    row = np.flatnonzero(self.attributes.attribute_id.to_numpy() == attribute_id)
+    if not len(row):
+        raise KeyError(f"no attribute {attribute_id!r} in this model; its taxonomy is {self.taxonomy_version or 'unnamed'}")
+    spans = [m.span() for m in re.finditer(r"\w+", sentence)]
+    scored = self.score([[sentence], *([sentence[:s] + sentence[e:]] for s, e in spans)], gated=False)
+    p = np.zeros(len(spans) + 1)
+    ours = scored["row"] == row[0]
+    p[scored["ad"][ours]] = scored["p"][ours]
+    return pd.DataFrame(dict(start=[s for s, _ in spans], end=[e for _, e in spans], word=[sentence[s:e] for s, e in spans], fall=p[0] - p[1:]))
