@@ -100,7 +100,7 @@ def plan(
             taken[n][plain] = value
     return taken
 
-
+# %% ../nbs/cli.ipynb #37b3a420
 def _unknown(name: str, notebooks: dict[str, dict]) -> str:
     "Say that a parameter is not known, and which are."
     known = sorted({p for parameters in notebooks.values() for p in parameters})
@@ -208,7 +208,7 @@ def run_notebook(
         raise StageError(f"{source.stem}: its kernel died, most likely for lack of memory\nthe notebook as far as it ran: {partial}") from e
     os.replace(partial, out)
 
-
+# %% ../nbs/cli.ipynb #421339ae
 def _brief(error: "papermill.PapermillExecutionError", lines: int = 8) -> str:
     "An error of a cell: what it says, and the line of the cell where it arose."
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for part in error.traceback for line in part.splitlines()]
@@ -279,7 +279,7 @@ def metrics_table(metrics: dict[str, float]) -> str:
     sides = ["<", "<"] + [">"] * (len(widths) - 2)
     return "\n".join("  ".join(f"{v:{side}{w}}" for v, side, w in zip(row, sides, widths)).rstrip() for row in rows)
 
-
+# %% ../nbs/cli.ipynb #1181f107
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
@@ -354,7 +354,7 @@ def as_jsonl(job_ids: list[str], matches: "list[list[Match]]") -> Iterator[str]:
     for job_id, found in zip(job_ids, matches):
         yield json.dumps(dict(job_id=job_id, matches=[m.to_dict() for m in found]), ensure_ascii=False)
 
-
+# %% ../nbs/cli.ipynb #40febe92
 def as_csv(job_ids: list[str], matches: "list[list[Match]]") -> Iterator[str]:
     "Yield CSV lines, one for each evidence sentence of each match."
     line = _CsvLine()
@@ -429,7 +429,7 @@ def match_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--output", metavar="FILE", help="write there and not to the screen")
     parser.add_argument("--html", metavar="FILE", help="write a page there that shows the ads with their evidence marked")
 
-
+# %% ../nbs/cli.ipynb #4ce6e067
 def match_command(args: argparse.Namespace) -> int:
     "Match job ads to attributes, with probabilities and evidence."
     if args.threshold is not None and not 0 <= args.threshold <= 1:
@@ -454,7 +454,7 @@ def match_command(args: argparse.Namespace) -> int:
     _write(FORMATS[args.format](job_ids, found, **shown), args.output)
     return 0
 
-
+# %% ../nbs/cli.ipynb #f4f62bb7
 def _write(lines: Iterable[str], output: str | None):
     "Print lines, or write them to a file in one go."
     if output is None:
@@ -813,7 +813,7 @@ def make_parser() -> argparse.ArgumentParser:
         arguments(commands.add_parser(name, help=summary, description=summary))
     return parser
 
-
+# %% ../nbs/cli.ipynb #ee5de5cb
 def main(
     argv: list[str] | None = None,  # the command line's words; None: those the process got
 ) -> int:  # 0; 1: a stage failed; 2: a mistake in the call or the input; 130: interrupted

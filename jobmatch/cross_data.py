@@ -171,7 +171,7 @@ def _job_candidates(ranked: np.ndarray, texts: pd.DataFrame, whole: pd.DataFrame
         out.append([r for r in dict.fromkeys(in_turn) if ids[r] not in set(gold)][:top_k])
     return out
 
-
+# %% ../nbs/03_cross_data.ipynb #4abc519b
 def split_pairs(
     data: Path,  # the run's data folder
     split: str,  # train or dev

@@ -147,7 +147,7 @@ def _parquet_pieces(pieces: Iterator["pandas.DataFrame"], path: Path) -> None:
         for piece in chain([first], pieces):
             writer.write_table(pa.Table.from_pandas(piece, schema=schema, preserve_index=False))
 
-
+# %% ../../nbs/core/runs.ipynb #5a05abcb
 def _pickle_pieces(pieces: Iterator["pandas.DataFrame"], path: Path) -> None:
     with open(path, "wb") as f:
         f.write(pickle.PROTO + b"\x03" + pickle.EMPTY_LIST)

@@ -70,7 +70,12 @@ def _in_parallel(calls: Iterator[tuple], n_workers: int) -> Iterator[None]:
 def _make_all(calls: Iterator[tuple], n_workers: int) -> Iterator[None]:
     first = list(islice(calls, 2))  # for one shard no worker is worth its start
     calls = chain(first, calls)
-    yield from _in_parallel(calls, n_workers) if n_workers > 0 and len(first) > 1 else (_make_shard(*call) for call in calls)
+    if n_workers > 0 and len(first) > 1:
+        yield from _in_parallel(calls, n_workers)
+    else:
+        for call in calls:
+            _make_shard(*call)
+            yield
 
 # %% ../../nbs/core/shards.ipynb #d75cd770
 def map_shards(
@@ -106,7 +111,7 @@ def map_shards(
         _remove_all_but(shards, folder)
     return shards
 
-
+# %% ../../nbs/core/shards.ipynb #16e90e7a
 def _remove_all_but(shards: list[Path], folder: Path) -> None:
     "Remove what a kill left, and shards of other items."
     ours = {*shards, *map(_note, shards)}
