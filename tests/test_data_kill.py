@@ -11,7 +11,7 @@ import psutil
 
 from jobmatch.core.runs import digest, root
 
-ARGUMENTS = ["--n_jobs", "300", "--shard_size", "4", "--seed", "7"]
+ARGUMENTS = ["--source", "onet", "--n_jobs", "300", "--shard_size", "4", "--seed", "7"]
 
 
 def start(run, workers):
@@ -68,7 +68,7 @@ def test_killed_runs_end_with_the_same_bytes(tmp_path):
     assert not (data / "run.json").exists()
     finish(killed, workers=2)
     assert (data / "run.json").exists() and not (data / "shards").exists()
-    assert final_files(killed) == final_files(peace) and len(final_files(peace)) == 13
+    assert final_files(killed) == final_files(peace) and len(final_files(peace)) == 14
 
 
 def test_a_worker_that_dies_is_said_and_costs_its_shards_only(tmp_path):
