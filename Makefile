@@ -1,6 +1,7 @@
 # make run    from nothing to job ads matched with ESCO skills
 # make quick  the same with the encoders as they come: nothing is trained, ranking and calibration are fitted
 # make best   the full recipe, for the best weights; can be stopped and started again
+# make lab    JupyterLab with the notebook to explore a model in
 # make test   the whole test suite, in the order CI runs it
 # make docs   the documentation site in _docs/
 # make wheel-model  pack a model folder as an installable package (MODEL=outputs/esco/model)
@@ -14,7 +15,7 @@ MODEL ?= $(RUN)/model
 BIN := .venv/bin
 INPUTS := setup.py settings.ini constraints.txt scripts/install.py
 
-.PHONY: run quick best test docs wheel-model clean help
+.PHONY: run quick best lab test docs wheel-model clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -31,6 +32,9 @@ quick: run
 best: RUN := outputs/best
 best: SETTINGS := -p 01_bi_train.epochs=4 -p 01_bi_train.batch_size=256 -p 01_bi_train.learning_rate=2e-4 -p 04_cross_train.max_pairs=0 -p 03_cross_data.max_lines=16000
 best: run
+
+lab: .venv/installed
+	@$(BIN)/jupyter lab nbs/explore.ipynb
 
 test: .venv/installed-test
 	@$(BIN)/python scripts/check.py

@@ -57,9 +57,11 @@ def eval_bi(
     inputs = [data / f"{n}.parquet" for n in ("attributes", "sentences", "labels")] + [folder / "bi_train" / "model"]
 
     def work(out: Path) -> dict[str, float]:
-        stock = read_json(folder / "bi_train" / "run.json")["parameters"]["model"]
+        trained = read_json(folder / "bi_train" / "run.json")["parameters"]
+        stock = trained["model"]
         sets, metrics, thresholds, top_n = _sets(data, golden_dir), {}, [], []
-        for suffix, name in (("_stock", stock), ("", str(folder / "bi_train" / "model"))):
+        systems = [("_stock", stock), ("", str(folder / "bi_train" / "model"))]
+        for suffix, name in systems if trained["epochs"] else systems[1:]:
             encoder, chosen, indexes = load_bi(name), {}, {}
             for golden in sets:
                 names = tuple(golden.attributes.name)
@@ -69,7 +71,8 @@ def eval_bi(
                 for level, (key, rows, unit, gold) in levels(found, golden).items():
                     n_gold = int(gold.map(len).sum())
                     sweep = threshold_sweep(rows.score, rows.hit, n_gold)
-                    fixed = 0.9 if threshold is None and stock == "e5" and suffix else threshold
+                    as_it_comes = suffix or not trained["epochs"]
+                    fixed = 0.9 if threshold is None and stock == "e5" and as_it_comes else threshold
                     cut = chosen.setdefault(level, best_threshold(sweep) if fixed is None else fixed)  # dev comes first
                     metrics |= {f"{key}{suffix}.{k}": v for k, v in report(rows, unit, gold, cut).items()}
                     tag = dict(set=key, model="stock" if suffix else "trained")

@@ -8,9 +8,9 @@ __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'Usage
            'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments',
            'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'adapt_arguments',
            'adapt_command', 'broker_arguments', 'broker_command', 'send_arguments', 'send_command', 'stream_arguments',
-           'stream_command', 'serve_arguments', 'serve_command', 'log_arguments', 'log_command', 'drift_arguments',
-           'drift_command', 'feedback_arguments', 'feedback_command', 'canary_arguments', 'canary_command',
-           'registry_arguments', 'registry_command', 'make_parser', 'main']
+           'stream_command', 'serve_arguments', 'serve_command', 'key_arguments', 'key_command', 'log_arguments',
+           'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments', 'feedback_command',
+           'canary_arguments', 'canary_command', 'registry_arguments', 'registry_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -515,7 +515,7 @@ def send_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
     parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
 
-
+# %% ../nbs/cli.ipynb #092901b0
 def send_command(args: argparse.Namespace) -> int:
     "Send job ads to the Kafka topic `jobs`."
     from jobmatch.live.contracts import JOBS, Record, encode
@@ -579,24 +579,39 @@ def serve_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="for matches and feedback without a broker (default: outputs/log)")
     parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker for matches and feedback (default: none)")
     parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--review", action="store_true", help="offer ads of the log that the stream matched, drawn at random, both models' while a rollout runs")
     parser.add_argument("--keep-texts", action="store_true", help="keep the texts of ads that get feedback in the log's folder, for `feedback export`")
     parser.add_argument("--threshold", type=float, metavar="T", help="least probability (default: the model's own)")
     parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
+    parser.add_argument("--keys", metavar="FILE", default="", help="people's keys, made with `jobmatch key`; needed off this machine (default: none)")
     parser.add_argument("--max-body", type=int, default=1_000_000, metavar="BYTES", help="of a request (default: 1000000)")
     parser.add_argument("--per-minute", type=float, default=120, metavar="N", help="requests of one client (default: 120)")
 
 
 def serve_command(args: argparse.Namespace) -> int:
-    "Serve a page and an API to review matches; JOBMATCH_API_KEY sets a key."
+    "Serve a page and an API to review matches."
     from jobmatch.live.serve import run_serve
 
     given = {name: value for name, value in vars(args).items() if name != "command"}
     model = args.model if args.model.startswith("models:/") else _where(args.model)
-    paths = {"model": model, "ads": args.ads and _where(args.ads)}
+    paths = {"model": model, "ads": args.ads and _where(args.ads), "keys": args.keys and _where(args.keys)}
     try:
-        return run_serve(**given | paths, api_key=os.environ.get("JOBMATCH_API_KEY", ""))
+        return run_serve(**given | paths)
     except (OSError, LookupError, ValueError) as e:
         raise UsageError(str(e)) from None
+
+
+def key_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("name", help="of the person; verdicts will carry it")
+    parser.add_argument("--keys", metavar="FILE", default="outputs/keys.json", help="where the hashes of keys are kept (default: outputs/keys.json)")
+
+# %% ../nbs/cli.ipynb #caa7f595
+def key_command(args: argparse.Namespace) -> int:
+    "Make a person's key for the review page."
+    from jobmatch.live.serve import new_key
+
+    print(new_key(args.name, args.keys))
+    return 0
 
 # %% ../nbs/cli.ipynb #973f3ae5
 def log_arguments(parser: argparse.ArgumentParser):
@@ -649,7 +664,7 @@ def drift_command(args: argparse.Namespace) -> int:
 
 # %% ../nbs/cli.ipynb #ed9e17d7
 def feedback_arguments(parser: argparse.ArgumentParser):
-    actions = parser.add_subparsers(dest="action", required=True, metavar="export|precision")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="export|precision|calibration|agreement")
     export = actions.add_parser("export", help="write feedback as labelled jobs that `jobmatch run --source FOLDER` takes")
     export.add_argument("out", metavar="FOLDER", help="the folder to write")
     export.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder, for its attributes (default: {DEFAULT_RUN}/model)")
@@ -657,26 +672,42 @@ def feedback_arguments(parser: argparse.ArgumentParser):
     export.add_argument("--base", default="", help="onet, or a folder with your own jobs, that the feedback is added to")
     precision = actions.add_parser("precision", help="precision of the judged matches")
     precision.add_argument("--by", nargs="+", default=["model_version"], help="model_version, attribute_group, week, source (default: model_version)")
-    for action in (export, precision):
+    calibration = actions.add_parser("calibration", help="what the scores promise beside what people said, by range of the score")
+    agreement = actions.add_parser("agreement", help="how far people agree who judged the same matches")
+    for action in (export, precision, calibration, agreement):
         action.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log (default: outputs/log)")
 
 
 def feedback_command(args: argparse.Namespace) -> int:
-    "Export feedback for the next training, or show what it says of precision."
-    from jobmatch.live.feedback import export_feedback, online_precision
-    from jobmatch.live.log import open_log
+    "Export feedback for the next training, or show what it says of precision, calibration and agreement."
+    from jobmatch.live.feedback import export_feedback
 
     try:
-        if args.action == "precision":
-            found = online_precision(open_log(args.folder), tuple(args.by)).round(3)
-            print("no match of the log was judged yet" if found.empty else found.to_string(index=False))
-            return 0
+        if args.action != "export":
+            return _feedback_figures(args.action, args.folder, tuple(getattr(args, "by", ())))
         base = _where(args.base) if args.base and Path(args.base).is_dir() else args.base
         out = str(Path(args.out).absolute())
         counts = export_feedback(args.folder, out, str(Path(_where(args.model)) / "attributes.parquet"), args.jobs and _where(args.jobs), base)
     except ValueError as e:
         raise UsageError(str(e)) from None
     print(f"{out}: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
+    return 0
+
+# %% ../nbs/cli.ipynb #043458a7
+def _feedback_figures(action: str, folder: str, by: tuple[str, ...]) -> int:
+    "Print what the log says of people's verdicts."
+    from jobmatch.live.feedback import BY, agreement, expected_precision, online_calibration, online_precision
+    from jobmatch.live.log import open_log
+
+    db = open_log(folder)
+    if action == "agreement":
+        said = agreement(db)
+        print(f"{said['pairs']} matches were judged by several people; they agree on {said['agree']:.1%}, alpha {said['alpha']:.2f}" if said["pairs"] else "no match was judged by several people yet")
+        return 0
+    found = online_precision(db, by) if action == "precision" else online_calibration(db)
+    if action == "precision" and set(by) <= set(BY):
+        found = found.merge(expected_precision(db, by)[[*by, "matches", "expected"]], on=list(by), how="left")
+    print("no match of the log was judged yet" if found.empty else found.round(3).to_string(index=False))
     return 0
 
 # %% ../nbs/cli.ipynb #05d79747
@@ -711,7 +742,7 @@ def canary_command(args: argparse.Namespace) -> int:
     print(f"{status_line(state)}\n\n{record_table(state).to_string(index=False)}")
     return 0
 
-
+# %% ../nbs/cli.ipynb #127b4cfc
 def _canary_plan(folder: str, days: float) -> int:
     "Show what a rollout would take, by the log's traffic and verdicts."
     from jobmatch.live.canary import make_plan, traffic
@@ -728,7 +759,7 @@ def registry_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("action", choices=["list", "log", "register", "alias"])
     parser.add_argument("words", nargs="*", metavar="WORD", help="log RUN; register MODEL [ALIAS]; alias ALIAS VERSION")
 
-
+# %% ../nbs/cli.ipynb #4c74142a
 def registry_command(args: argparse.Namespace) -> int:
     "List or register model versions, log a run, or move an alias such as champion."
     from jobmatch.live.registry import log_run, register, set_alias, versions
@@ -762,6 +793,7 @@ COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "send": (send_arguments, send_command),
     "log": (log_arguments, log_command),
     "serve": (serve_arguments, serve_command),
+    "key": (key_arguments, key_command),
     "feedback": (feedback_arguments, feedback_command),
     "drift": (drift_arguments, drift_command),
     "canary": (canary_arguments, canary_command),

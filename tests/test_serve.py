@@ -10,11 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from jobmatch.core.runs import root
+from jobmatch.core.runs import read_frame, root
+from jobmatch.core.schema import content_hash
 from jobmatch.tiny import tiny_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install playwright")
@@ -26,6 +28,7 @@ AD = """Bicycle mechanic (m/f/d) 🚲🚲
 You inspect and repair bicycles in our workshop. You advise customers & calculate the costs of repairs.
 You order spare parts, keep records of stock and train new staff.
 """
+PICKED = "You file letters.\r\nYou greet visitors at the desk."
 HOSTILE = "<img src=x onerror='window.pwned = 1'>"
 
 
@@ -33,16 +36,28 @@ HOSTILE = "<img src=x onerror='window.pwned = 1'>"
 def served(tmp_path_factory):
     "The service in a process of its own: its address, its log's folder and what it wrote to standard error."
     home = tmp_path_factory.mktemp("serve")
-    (home / "ads.jsonl").write_text(json.dumps(dict(job_id="picked-1", title=f"Clerk {HOSTILE}", text="You file letters.\r\nYou greet visitors at the desk.")) + "\n")
+    write_stream_log(home / "log")
+    (home / "ads.jsonl").write_text(json.dumps(dict(job_id="picked-1", title=f"Clerk {HOSTILE}", text=PICKED)) + "\n")
     model = os.environ.get("JOBMATCH_MODEL") or str(tiny_run() / "model")
     words = [Path(sys.executable).with_name("jobmatch"), "serve", "--model", model, "--port", "0", "--log", str(home / "log"), "--ads", str(home / "ads.jsonl"),
-             "--top-n", "6", "--keep-texts"]
+             "--top-n", "6", "--keep-texts", "--review"]
     with open(home / "stderr", "w+") as said, subprocess.Popen(words, cwd=home, stderr=said, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
         try:
             yield wait_for_address(process, home / "stderr"), home / "log", home / "stderr"
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
+
+
+def write_stream_log(folder: Path):
+    "What a stream left of an ad that champion and challenger matched."
+    found = read_frame(tiny_run() / "model" / "attributes.parquet").attribute_id[:3].tolist()
+    folder.mkdir()
+    for topic, ids, evidence in (("match-log", found[:2], [[0, 17], []]), ("shadow-log", found[2:], [[19, 49]])):
+        scores = [dict(attribute_id=a, score=0.9, bi_score=0.5, cross_score=None) for a in ids]
+        row = dict(job_id="picked-1", content_hash=content_hash(PICKED), source=None, time=datetime.now(timezone.utc).isoformat(), latency_ms=1.0, store_hit=False, chars=len(PICKED),
+                   sentences=2, scores=scores, evidence=evidence, model_version=topic, taxonomy_version="1", topic="jobs", partition=0, offset=7)
+        (folder / f"{topic}.jsonl").write_text(json.dumps(row) + "\n")
 
 
 def wait_for_address(process, stderr: Path) -> str:
@@ -141,6 +156,23 @@ def test_an_ad_is_picked(page, served):
     assert messages(served[1], "match-log")[-1]["job_id"] == "picked-1"
     page.click("#edit")
     assert page.locator("#found li").count() == 0
+
+
+def test_what_the_stream_wrote_is_judged_blind(page, served):
+    page.fill("#who", "eve")
+    page.click("#next")
+    page.wait_for_selector("#ad:not([hidden])")
+    rows = page.locator("#found li")
+    assert rows.count() == 3 and page.locator("#ad").text_content() == PICKED  # both models' matches
+    assert page.locator("mark").count() == 2
+    assert all(not row.locator(".name span").nth(1).text_content() for row in rows.all())  # nor how sure they were
+    rows.nth(0).get_by_text("Reject").click()
+    page.wait_for_selector("#found li:nth-child(1) button[aria-pressed=true]")
+    given = messages(served[1], "match-feedback")[-1]
+    assert (given["job_id"], given["who"], given["content_hash"], given["share"]) == ("picked-1", "eve", content_hash(PICKED), 1.0)
+    page.click("#next")
+    page.wait_for_selector("#said.wrong")  # one ad, and she has judged it
+    page.wrong.clear()
 
 
 def test_a_refusal_is_shown(page):

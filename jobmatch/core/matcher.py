@@ -121,10 +121,10 @@ def load(
         raise FileNotFoundError(f"{folder}: no model folder (no {', '.join(missing)}); `make run` makes one at outputs/esco/model")
     device, attributes, config = device or best_device(), read_frame(folder / "attributes.parquet"), read_json(folder / "matcher.json")
     cross = load_cross(str(folder / "cross"), device) if config["rankers"]["read"] else None
-    return cls(load_bi(str(folder / "bi"), device), cross, to_device(load_index(folder / "attributes.faiss"), device),
+    return Matcher(load_bi(str(folder / "bi"), device), cross, to_device(load_index(folder / "attributes.faiss"), device),
                attributes, build_lexicon(attributes), text.load_nlp(str(folder / "spacy")), config)
 
-
+# %% ../../nbs/core/matcher.ipynb #280d6113
 @patch
 def save(
     self: Matcher,
@@ -226,6 +226,12 @@ def _expand(found: dict[str, np.ndarray], numbers: np.ndarray) -> tuple[np.ndarr
     at = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
     return np.repeat(np.arange(len(numbers)), sizes), {k: v[at] for k, v in found.items()}
 
+
+def _places(ads: list[list[str]]) -> np.ndarray:  # int [2, n sentences]
+    "The ad of each sentence, and its place there."
+    parts = [np.stack([np.full(len(ad), i), np.arange(len(ad))]) for i, ad in enumerate(ads)]
+    return np.concatenate(parts, axis=1) if parts else np.zeros((2, 0), dtype=int)
+
 # %% ../../nbs/core/matcher.ipynb #1b2dc703
 @patch
 def score(
@@ -237,18 +243,18 @@ def score(
 ) -> dict[str, np.ndarray]:  # ad, sentence_no (in its ad), row, the features, p (probability that the sentence asks for the attribute)
     "Retrieve and re-rank the pairs of sentence and attribute of a window of ads."
     texts, numbers = _distinct([s for ad in ads for s in ad])
-    rows, words = encode_words(self.bi, texts) if vectors is None else (None, None)
+    rows, words = encode_words(self.bi, texts) if vectors is None else (np.zeros((0, self.dim), dtype=np.float32), [])
     flat = rows[numbers] if vectors is None else vectors
     gate = self._gated(ads, flat)
     kept = np.flatnonzero(gate >= (self.config.get("gate_from", -np.inf) if gated else -np.inf))
     asked = np.unique(numbers[kept])  # the texts that any ad's gate lets through
     some = [texts[i] for i in asked]
-    at = dict(zip(numbers.tolist(), range(len(numbers))))  # a sentence of each text
-    words = [words[i] for i in asked] if words is not None else encode_words(self.bi, some)[1]
-    found = self.candidates(some, flat[[at[i] for i in asked.tolist()]], words)
-    sentence, out = _expand(found, np.searchsorted(asked, numbers[kept]))
-    place = np.concatenate([np.stack([np.full(len(ad), i), np.arange(len(ad))]) for i, ad in enumerate(ads)], axis=1) if ads else np.zeros((2, 0), dtype=int)
-    ad, sentence_no = place[:, kept][:, sentence]
+    words = [words[i] for i in asked] if vectors is None else encode_words(self.bi, some)[1]
+    first = np.full(len(texts), -1)
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]  # where each text stands first
+    found = self.candidates(some, flat[first[asked]], words)
+    sentence, out = _expand(found, np.asarray(np.searchsorted(asked, numbers[kept])))
+    ad, sentence_no = _places(ads)[:, kept][:, sentence]
     out |= dict(ad=ad, sentence_no=sentence_no, gate=gate[kept][sentence], cross=np.full(len(sentence), np.nan))
     self._read(out, some, ads, fitting)
     out["p"] = ranked_probability(self.config["rankers"], out).round(4) if self.config.get("rankers") else np.full(len(sentence), np.nan)
@@ -309,7 +315,7 @@ def _evidence(scored: dict[str, np.ndarray], width: int, threshold: float) -> di
         out.setdefault(key, []).append(number)
     return out
 
-
+# %% ../../nbs/core/matcher.ipynb #8ae47bf9
 @patch
 def _matches(self: Matcher, job_ids, texts, sentences, scored, least: float, top_n: int | None) -> list[Matches]:
     "Each ad's matches from its scored pairs."
@@ -353,7 +359,7 @@ def match_each(
     while window := list(islice(ads, WINDOW)):
         yield from self._window([j for j, _ in window], [t for _, t in window], None, None, least, top_n)
 
-
+# %% ../../nbs/core/matcher.ipynb #8915f5db
 @patch
 def match(
     self: Matcher,
@@ -377,3 +383,23 @@ def match(
             out += self._window(job_ids[part], texts[part], sentences and sentences[part], embeddings and embeddings[part], least, top_n)
             bar.update(len(texts[part]))
     return out
+
+# %% ../../nbs/core/matcher.ipynb #7acf031f
+@patch
+def explain(
+    self: Matcher,
+    sentence: str,
+    attribute_id: str,
+) -> pd.DataFrame:  # start, end, word, fall (of the probability when the word is left out), in the order of the sentence
+    "How much each word of a sentence carries its probability of asking for an attribute."
+    import re
+
+    row = np.flatnonzero(self.attributes.attribute_id.to_numpy() == attribute_id)
+    if not len(row):
+        raise KeyError(f"no attribute {attribute_id!r} in this model; its taxonomy is {self.taxonomy_version or 'unnamed'}")
+    spans = [m.span() for m in re.finditer(r"\w+", sentence)]
+    scored = self.score([[sentence], *([sentence[:s] + sentence[e:]] for s, e in spans)], gated=False)
+    p = np.zeros(len(spans) + 1)
+    ours = scored["row"] == row[0]
+    p[scored["ad"][ours]] = scored["p"][ours]
+    return pd.DataFrame(dict(start=[s for s, _ in spans], end=[e for _, e in spans], word=[sentence[s:e] for s, e in spans], fall=p[0] - p[1:]))

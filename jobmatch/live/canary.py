@@ -226,7 +226,7 @@ def rail(
         return plan["errors"] - (own - other), error, own - other
     return plan["match_rate"] * other - abs(own - other), error, own / other if other else math.inf
 
-
+# %% ../../nbs/09_canary.ipynb #5d137d96
 def always(
     n: float,  # ads that there are
     planned: float,  # ads at which the band is narrowest
@@ -324,7 +324,7 @@ def move(
         return state | dict(step=state["step"] + 1, since=time, before=state["before"] | counts["champion"], **_nothing())
     return state
 
-
+# %% ../../nbs/09_canary.ipynb #ad55f700
 def record_table(state: dict) -> pd.DataFrame:
     "The decision record: a row a decision, with each signal's verdict and value."
     brief = lambda f: f"{f['verdict']} {f['value']:.3g}" if f["value"] is not None else f["verdict"]
@@ -378,7 +378,7 @@ class CanaryMatching:
         self.refresh()
 
     @property
-    def matcher(self) -> "jobmatch.full_pipeline.Matcher":
+    def matcher(self) -> "jobmatch.core.matcher.Matcher":
         "The champion's."
         return self.models[self.serving].matcher
 
@@ -413,7 +413,7 @@ def _unchecked(state: dict) -> bool:
         return False
     return datetime.now(timezone.utc) - datetime.fromisoformat(state["checked"]) > timedelta(hours=state["plan"].get("unchecked", Plan.unchecked))
 
-
+# %% ../../nbs/09_canary.ipynb #a48f637f
 @patch
 def _fetch(self: CanaryMatching, names: list[str]) -> None:
     "Load models in the background, and take in those that are loaded."
@@ -455,7 +455,7 @@ def __call__(
     place = {id(r): i for i, r in enumerate(records)}
     return sorted(pairs, key=lambda pair: place[id(pair[0])])
 
-
+# %% ../../nbs/09_canary.ipynb #db4c4328
 @patch
 def _group(self: CanaryMatching, r: Record) -> str:
     "Who matches an ad: served or timed (the challenger), both, rest (the champion)."
@@ -508,7 +508,7 @@ def _tried(self: CanaryMatching, records: list[Record], match: Callable) -> tupl
         out.topic = SHADOW.get(out.topic, out.topic) if id(r) in gone else out.topic
     return [(r, out) for r, out in pairs if not (id(r) in gone and out.topic == DEAD)], failed
 
-
+# %% ../../nbs/09_canary.ipynb #5ed94ddf
 @patch
 def _shadow(self: CanaryMatching, r: Record) -> list[tuple[Record, Record]]:
     "Let the challenger match an ad that the champion serves, if there is time for it."
@@ -553,7 +553,7 @@ def both_matched(
     theirs = fine[~fine.challenger][["at", "content_hash", "scores"]]
     return mine.merge(theirs, on=["at", "content_hash"], suffixes=("", "_champion")).sort_values("time", ignore_index=True)
 
-
+# %% ../../nbs/09_canary.ipynb #e4f030e5
 def agreements(
     both: pd.DataFrame,  # of `both_matched`
 ) -> np.ndarray:
@@ -567,10 +567,10 @@ def judged_pairs(
     db: "duckdb.DuckDBPyConnection",
 ) -> pd.DataFrame:  # when, champion, challenger (shares of the judged attributes that each is wrong on), gap; by time of the first verdict
     "The ads that both models matched and people judged."
-    said = db.sql("""select job_id, attribute_id, verdict <> 'rejected' as fits, "when" from feedback""").df()
+    said = db.sql("""select job_id, attribute_id, verdict <> 'rejected' as fits, "when", content_hash as shown from feedback""").df()
     newest = both.drop_duplicates("job_id", keep="last")
     rows = said.merge(newest, on="job_id")
-    rows = rows[rows["when"] >= rows["time"]]
+    rows = rows[(rows["when"] >= rows["time"]) & (rows["shown"].isna() | (rows["shown"] == rows["content_hash"]))]
     out = []
     for _, ad in rows.groupby("job_id"):
         wrong, gap = {}, {}
@@ -603,9 +603,8 @@ def recount(
 def _followed(state: dict, ads: pd.DataFrame) -> np.ndarray:
     "Of the ads that are the challenger's to serve, whether it got them."
     late = ads[ads.time >= _naive(state["since"]) + timedelta(minutes=state["plan"]["grace"])]
-    own = late[[is_challengers(j, percent_of(state), state["id"]) for j in late.job_id]]
-    got = own[own.challenger].groupby("at").size().index
-    return np.array([at in got for at in own["at"].unique()], float)
+    own = late[np.array([is_challengers(j, percent_of(state), state["id"]) for j in late.job_id], bool)]
+    return own.groupby("at")["challenger"].any().to_numpy(float)
 
 # %% ../../nbs/09_canary.ipynb #14b055af
 LOCK = "outputs/canary.lock"
@@ -669,7 +668,7 @@ def begin_canary(
             save_state(state | dict(checked=state["started"]), registry)
         return load_state(registry)
 
-
+# %% ../../nbs/09_canary.ipynb #221593b9
 def start_canary(
     challenger: str = "models:/jobmatch@challenger",
     champion: str = "models:/jobmatch@champion",

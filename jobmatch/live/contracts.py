@@ -77,6 +77,7 @@ class MatchLog:
     unknown_share: float | None = None  # of the ad's words, those that the encoder's vocabulary lacks
     work_ms: float | None = None  # that the model took, where the ad was matched alone
     embedding: list[float] | None = None  # the ad's mean sentence embedding, for a sample of the ads
+    evidence: list[list[int]] | None = None  # of each of the scores: start and end of its evidence, start and end of the next …
     error: str | None = None  # the exception's type, where the model failed on the ad; there are no scores then
 
 # %% ../../nbs/live/contracts.ipynb #68d7dd29
@@ -91,6 +92,8 @@ class Feedback:
     when: str  # ISO 8601
     start: Position | None = None  # the evidence, characters of the original text
     end: Position | None = None
+    content_hash: str | None = None  # of the text that was shown
+    share: float | None = None  # of all ads of that time, those that could have been shown with the same chance; none: people chose the ad themselves
 
 
 @dataclass

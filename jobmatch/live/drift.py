@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIGURES', 'MIN_ADS', 'RARE', 'observations', 'day_test', 'normal_scores', 'from_own_day', 'components', 'statistics',
-           'in_periods', 'compare', 'compare_by_source', 'drift_alerts', 'html_report', 'check_log', 'put_drift']
+           'in_periods', 'compare', 'compare_by_source', 'label_shift', 'drift_alerts', 'html_report', 'check_log',
+           'put_drift']
 
 # %% ../../nbs/live/drift.ipynb #22b104ef
 import json
@@ -24,7 +25,7 @@ FIGURES = ("top_score", "margin", "matches", "no_match", "chars", "unknown_share
 
 def observations(
     log: pd.DataFrame,  # time, source, chars, scores (of each match: attribute_id, score), and unknown_share and embedding where known
-) -> pd.DataFrame:  # time, week, source, the `FIGURES`, labels (attribute ids), embedding (float32 [dim] or None); a row an ad
+) -> pd.DataFrame:  # time, week, source, the `FIGURES`, labels (attribute ids), scores (of the labels), embedding (float32 [dim] or None); a row an ad
     "What the drift statistics look at, from rows of the match log."
     time = pd.to_datetime(log["time"], utc=True, format="ISO8601")
     scores = [sorted((s["score"] for s in ad), reverse=True) for ad in log["scores"]]
@@ -34,6 +35,7 @@ def observations(
         time=time, week=time.dt.strftime("%G-W%V"), source=log["source"].fillna("unknown"), top_score=top, margin=top - second,
         matches=[float(len(s)) for s in scores], no_match=[float(not s) for s in scores], chars=log["chars"].astype(float),
         unknown_share=known("unknown_share", np.nan).astype(float), labels=[[s["attribute_id"] for s in ad] for ad in log["scores"]],
+        scores=[[float(s["score"]) for s in ad] for ad in log["scores"]],
         embedding=[None if e is None or np.ndim(e) == 0 else np.asarray(e, np.float32) for e in known("embedding", None)]))
 
 # %% ../../nbs/live/drift.ipynb #e26bb7e7
@@ -49,10 +51,12 @@ def day_test(
     n, total = np.bincount(codes).astype(float), float(len(codes))
     means = np.stack([np.bincount(codes, column) for column in reference.T], axis=1) / n[:, None]
     around, between = reference - means[codes], means - reference.mean(axis=0)
-    within = around.T @ around / (total - len(n))
+    within = around.T @ around / max(total - len(n), 1)
+    within += np.eye(k) * max(1e-9 * np.trace(within) / k, 1e-12)  # a column that is always the same has an inverse too
     worth = total**2 / (n @ n)  # days, were they all as large
     typical = total * (1 - 1 / worth) / (len(n) - 1)  # ads
     spread = (between.T * n) @ between / ((len(n) - 1) * typical) * (1 + 1 / worth) + max(0.0, 1 / len(current) - 1 / typical) * within
+    spread += 1e-9 * within
     shift = current.mean(axis=0) - reference.mean(axis=0)
     free = worth - k  # Hotelling's T² with D' - 1 degrees of freedom is F with k and D' - k
     squared = float(shift @ np.linalg.solve(spread, shift))
@@ -139,7 +143,7 @@ def statistics(
         rows.append(dict(statistic=name, value=float(value), expected=float(expected), shift=shift, p=p))
     return pd.DataFrame(rows, columns=["statistic", "value", "expected", "shift", "p"])
 
-
+# %% ../../nbs/live/drift.ipynb #38bf33b9
 def _columns(ads: pd.DataFrame, most: int) -> list[tuple]:  # statistic, which ads have it, function of (ads, those of the reference) → columns or None
     "What is compared, and how."
     shares = lambda found: lambda ads, n: _reduced(_shares(found(ads), n), n, most)
@@ -199,6 +203,26 @@ def compare_by_source(
         old, new = (ads if scope == "all" else ads[ads["source"] == scope] for ads in (reference, current))
         tables.append(compare(old, new, alpha / len(scopes)).assign(scope=scope))
     return pd.concat(tables, ignore_index=True)
+
+# %% ../../nbs/live/drift.ipynb #59c18f3b
+def label_shift(
+    reference: pd.DataFrame,  # of `observations`
+    current: pd.DataFrame,
+    most: int = 10,  # rows
+) -> pd.DataFrame:  # branch; expected matches an ad, before and now; ratio; p (of `day_test`, for this branch alone); the most certain first
+    "The branches of the taxonomy whose expected matches changed most."
+    def by_ad(ads: pd.DataFrame) -> pd.DataFrame:
+        rows = [(i, attribute_group(a), s) for i, (labels, scores) in enumerate(zip(ads["labels"], ads["scores"])) for a, s in zip(labels, scores)]
+        table = pd.DataFrame(rows, columns=["ad", "branch", "score"]).pivot_table(index="ad", columns="branch", values="score", aggfunc="sum", fill_value=0.0)
+        return table.reindex(range(len(ads)), fill_value=0.0)
+
+    before, now = by_ad(reference), by_ad(current)
+    period, rows = reference["period"].to_numpy(), []
+    for branch in before.columns.union(now.columns):
+        old, new = (t[branch].to_numpy() if branch in t else np.zeros(len(t)) for t in (before, now))
+        p = day_test(old[:, None], period, new[:, None])[2] if old.any() else 0.0  # what never was before is new
+        rows.append(dict(branch=branch, before=old.mean(), now=new.mean(), ratio=new.mean() / old.mean() if old.any() else np.inf, p=p))
+    return pd.DataFrame(rows, columns=["branch", "before", "now", "ratio", "p"]).sort_values("p", ignore_index=True).head(most)
 
 # %% ../../nbs/live/drift.ipynb #7c6bcec5
 def drift_alerts(
@@ -263,7 +287,7 @@ def _serving(db, begin: datetime, end: datetime) -> str | None:
                        [_naive(end), _naive(begin)]).fetchone()
     return found and found[0]
 
-
+# %% ../../nbs/live/drift.ipynb #0fa772de
 def check_log(
     folder: str,  # of the log
     out: str,  # folder for drift.json and report.html
@@ -289,7 +313,9 @@ def check_log(
     table = compare_by_source(reference, current, days, alpha)
     window = {"from": begin.isoformat(), "to": end.isoformat(), "ads": len(current), "reference_ads": len(reference), "model_version": model_version}
     alerts = drift_alerts(table, alpha, dict(window=window))
-    write_json(resolve(out) / "drift.json", dict(window=window, alpha=alpha, comparisons=json.loads(table.to_json(orient="records")), alerts=alerts))
+    moved = label_shift(in_periods(reference, days), current)
+    write_json(resolve(out) / "drift.json", dict(
+        window=window, alpha=alpha, comparisons=json.loads(table.to_json(orient="records")), labels=json.loads(moved.to_json(orient="records")), alerts=alerts))
     if report:
         html_report(*(ads.sample(min(len(ads), 2000), random_state=seed) for ads in (reference, current)), resolve(out) / "report.html")
     return table, alerts

@@ -128,7 +128,7 @@ def history(
 # %% ../../nbs/06_feature_store.ipynb #b3a8eb71
 def put_attributes(
     store: EmbeddingStore,
-    matcher: "jobmatch.full_pipeline.Matcher",
+    matcher: "jobmatch.core.matcher.Matcher",
 ) -> int:  # how many were new
     "Store the vectors of a model's attributes, where they are not stored yet."
     ids = matcher.attributes.attribute_id.tolist()

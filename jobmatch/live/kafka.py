@@ -65,7 +65,7 @@ def _free_port() -> int:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
 
-
+# %% ../../nbs/live/kafka.ipynb #1e4d28c0
 class Broker:
     "A real Kafka broker in its own process, in memory and on loopback; a context manager."
 
@@ -138,7 +138,7 @@ def create_topics(
                 raise RuntimeError(f"topic {topic} is missing and cannot be made: {e.args[0].str()}; make it, or allow this client to") from None
     return sorted(made)
 
-
+# %% ../../nbs/live/kafka.ipynb #6cdf33ff
 def wait_for_broker(
     bootstrap_servers: str = LOOPBACK,
     client: dict | None = None,

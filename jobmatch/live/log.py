@@ -18,8 +18,9 @@ from .contracts import FEEDBACK, LOG, SHADOW, TOPICS, ContractError, Record, dea
 _FIELDS = {
     LOG: dict(job_id="string", content_hash="string", source="string", time="time", latency_ms="float64", store_hit="bool", chars="int64",
               sentences="int64", scores="scores", model_version="string", taxonomy_version="string", topic="string", partition="int32",
-              offset="int64", embedding="vector", unknown_share="float64", work_ms="float64", error="string"),
-    FEEDBACK: dict(job_id="string", attribute_id="string", verdict="string", who="string", when="time", start="int64", end="int64"),
+              offset="int64", embedding="vector", unknown_share="float64", work_ms="float64", error="string", evidence="spans"),
+    FEEDBACK: dict(job_id="string", attribute_id="string", verdict="string", who="string", when="time", start="int64", end="int64",
+                   content_hash="string", share="float64"),
 }
 _WHEN = {LOG: "time", FEEDBACK: "when"}
 _CONTRACT = {LOG: LOG, SHADOW[LOG]: LOG, FEEDBACK: FEEDBACK}  # topic → whose contract its messages keep
@@ -30,7 +31,7 @@ def _schema(topic: str) -> "pyarrow.Schema":
     import pyarrow as pa
 
     score = pa.struct([("attribute_id", pa.string()), ("score", pa.float64()), ("bi_score", pa.float64()), ("cross_score", pa.float64())])
-    own = dict(time=pa.timestamp("ms"), scores=pa.list_(score), vector=pa.list_(pa.float32()))
+    own = dict(time=pa.timestamp("ms"), scores=pa.list_(score), vector=pa.list_(pa.float32()), spans=pa.list_(pa.list_(pa.int32())))
     return pa.schema([(name, own[kind] if kind in own else getattr(pa, kind.replace("bool", "bool_"))()) for name, kind in _FIELDS[topic].items()])
 
 
@@ -48,7 +49,7 @@ def _row(topic: str, message: dict) -> dict:
         raise ContractError(f"cannot be stored: {type(e).__name__}") from None
     return row
 
-
+# %% ../../nbs/live/log.ipynb #48dd59c2
 def _table(topic: str, rows: list[dict]) -> "pyarrow.Table":
     import pyarrow as pa
 
@@ -121,7 +122,7 @@ create view judged as select m.*, strftime(m.time, '%G-W%V') as week, f.verdict,
     order by m.time <= f."when" desc, abs(epoch(m.time) - epoch(f."when")), m.score desc) = 1;
 """
 
-
+# %% ../../nbs/live/log.ipynb #f735ae61
 def open_log(
     folder: str | Path,  # of the log
 ) -> "duckdb.DuckDBPyConnection":  # in memory; with the views of the table above
@@ -207,7 +208,7 @@ def _failed(message: "confluent_kafka.Message") -> bool:
             raise KafkaException(error)
     return error is not None
 
-
+# %% ../../nbs/live/log.ipynb #4bf2444c
 def _flush(consumer, held: list[Record], folder: str, bootstrap_servers: str, settings: dict) -> None:
     "Write what was read, then commit it."
     from confluent_kafka import KafkaException, TopicPartition

