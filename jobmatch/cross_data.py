@@ -7,12 +7,15 @@ __all__ = ['LEXICON_WEIGHT', 'draw_negatives', 'anywhere', 'text_pairs', 'senten
            'job_texts', 'tempting', 'hard_candidates', 'split_pairs', 'make_pairs']
 
 # %% ../nbs/03_cross_data.ipynb #ab7f8a2a
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
-from .core.encoders import encode, load_bi
+from .core.encoders import encode, load_bi, pack_ad
 from .core.golden import split_set
 from .core.lexicon import build_lexicon, cover
 from .core.runs import parameters, read_frame, resolve, run_stage, write_frame
@@ -160,18 +163,41 @@ def hard_candidates(
     return out
 
 # %% ../nbs/03_cross_data.ipynb #4bdbc007
-def _job_candidates(ranked: np.ndarray, texts: pd.DataFrame, whole: pd.DataFrame, ids: np.ndarray, top_k: int) -> list[list[int]]:
-    "For each job the attributes that its sentences rank first, without its gold."
+def _job_candidates(
+    ranked: np.ndarray,  # of `tempting`, for each of the texts
+    texts: pd.DataFrame,  # job_id
+    whole: pd.DataFrame,  # job_id, text, all_gold
+    rank: Callable[[list[str]], np.ndarray],  # `tempting` for more texts
+    ids: np.ndarray,  # attribute id of each row
+    top_k: int,
+) -> list[list[int]]:
+    "For each job the attributes that its sentences rank first, or the ad as a whole where none was taken, without its gold."
     by_job = {}
     for job_id, rows in zip(texts.job_id, ranked.tolist()):
         by_job.setdefault(job_id, []).append(rows)
+    rest = whole[~whole.job_id.isin(by_job)]
+    by_job |= {job_id: [rows] for job_id, rows in zip(rest.job_id, rank(rest.text.tolist()).tolist())}
     out = []
     for job_id, gold in zip(whole.job_id, whole.all_gold):
-        in_turn = [r for rank in zip(*by_job.get(job_id, [])) for r in rank]
+        in_turn = [r for rows in zip(*by_job[job_id]) for r in rows]
         out.append([r for r in dict.fromkeys(in_turn) if ids[r] not in set(gold)][:top_k])
     return out
 
-# %% ../nbs/03_cross_data.ipynb #4abc519b
+# %% ../nbs/03_cross_data.ipynb #80898dba
+def _packed(
+    pairs: pd.DataFrame,  # job_id, passage, of job level
+    sentences: pd.Series,  # list of sentences by job id
+    encoder: "sentence_transformers.SentenceTransformer",
+) -> list[str]:
+    "Each pair's text."
+    out = pd.Series("", index=pairs.index)
+    for job_id, part in tqdm(pairs.groupby("job_id"), desc="pack ads", leave=False):
+        ad = sentences[job_id]
+        near = (encode(encoder, part.passage.tolist(), "document") @ encode(encoder, ad).T).argmax(axis=1)
+        out[part.index] = [pack_ad(ad, int(i), p, encoder.tokenizer) for i, p in zip(near, part.passage)]
+    return out.tolist()
+
+# %% ../nbs/03_cross_data.ipynb #5a84f411
 def split_pairs(
     data: Path,  # the run's data folder
     split: str,  # train or dev
@@ -186,14 +212,19 @@ def split_pairs(
         texts = pd.concat([texts, guessed_texts(samples, set(texts.text))], ignore_index=True)
     if split == "train" and s["max_lines"]:
         texts = pd.concat([texts, line_texts(read_frame(data / "source_samples.parquet"), s["max_lines"], s["seed"])], ignore_index=True)
-    ids, ranked = attributes.attribute_id.to_numpy(), tempting(encoder, attributes, texts.text.tolist(), s["top_k"])
+    ids, rank = attributes.attribute_id.to_numpy(), partial(tempting, encoder, attributes, top_k=s["top_k"])
+    ranked = rank(texts.text.tolist())
     hard = hard_candidates(texts, ranked, ids, golden.jobs.to_dict(), s["near"])
+    texts = texts.assign(all_gold=_banned(texts, golden.jobs.to_dict()))
     sentence = text_pairs(texts, hard, attributes, s["negatives"], s["random_negatives"], s["seed"]).assign(level="sentence")
     jobs = golden.sentences.groupby("job_id", sort=False).sentence.agg("\n".join).rename("text").reset_index()
     whole = job_texts(jobs, labels[labels.split == split], s["job_positives"], s["seed"])
-    found = _job_candidates(ranked, texts, whole, ids, s["top_k"])
+    found = _job_candidates(ranked, texts, whole, rank, ids, s["top_k"])
     job = text_pairs(whole, found, attributes, s["negatives"] * s["job_positives"], s["random_negatives"], s["seed"]).assign(level="job")
-    given = samples.query("kind == 'hard'").rename(columns=dict(sentence="text"))
+    job = job.assign(text=_packed(job, golden.sentences.groupby("job_id").sentence.agg(list), encoder))
+    asked = [*zip(golden.sentences.sentence, golden.sentences.gold), *zip(texts.text, texts.gold)]
+    right, given = {(normal(t), a) for t, gold in asked for a in gold}, samples.query("kind == 'hard'").rename(columns=dict(sentence="text"))
+    given = given[np.array([(normal(t), a) not in right for t, a in zip(given.text, given.attribute_id)], dtype=bool)]
     given = given.assign(level="sentence", passage=given.attribute_id.map(dict(zip(ids, attributes.passage))))
     columns = ["text", "passage", "label", "job_id", "attribute_id", "level", "kind"]
     return pd.concat([sentence, given, job], ignore_index=True)[columns]

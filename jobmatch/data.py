@@ -214,12 +214,14 @@ def some_samples(
     seed: int = 42,
 ) -> pd.DataFrame:
     "Draw sentences with all of their rows, since a part of a sentence's gold would make right answers look wrong."
-    held = pd.DataFrame()
+    held: list[pd.DataFrame] = []
     for piece in samples:
-        held = pd.concat([held, piece.assign(order=piece["sentence"].map(lambda s: _hash(seed, "some", s)))], ignore_index=True)
-        held = held[held["order"] <= np.partition(held["order"].unique(), n)[n]] if held["order"].nunique() > n else held  # more cannot be drawn
-    taken = held.groupby("order").size().cumsum().loc[lambda c: c <= n].index
-    return held[held["order"].isin(taken)].drop(columns="order").reset_index(drop=True)
+        held.append(piece.assign(order=[_hash(seed, "some", s) for s in piece["sentence"]]))
+        order = np.unique(np.concatenate([h["order"] for h in held]))
+        held = [h[h["order"] <= order[: n + 1].max(initial=0)] for h in held]  # more cannot be drawn
+    found = pd.concat(held, ignore_index=True)
+    taken = found.groupby("order").size().cumsum().loc[lambda c: c <= n].index
+    return found[found["order"].isin(taken)].drop(columns="order").reset_index(drop=True)
 
 # %% ../nbs/00_data.ipynb #2c55be85
 def _mapping(columns: str | dict) -> dict | None:

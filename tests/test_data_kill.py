@@ -45,7 +45,7 @@ def final_files(run):
 
 
 def finished_shards(run):
-    return {p.name: p.stat().st_mtime_ns for p in (run / "data" / "shards").glob("[!.]*-*")}
+    return {p.name: p.stat().st_mtime_ns for p in (run / "data" / "shards").glob("[!.]*-*") if p.is_dir()}
 
 
 def test_killed_runs_end_with_the_same_bytes(tmp_path):
@@ -56,16 +56,45 @@ def test_killed_runs_end_with_the_same_bytes(tmp_path):
     print("random moments from seed", seed)  # shown where the test fails
     rng.seed(seed)
     data = killed / "data"
-    kill_when(start(killed, 2), lambda: (data / "shards" / "manifest.json").exists(), rng.uniform(0, 1))
+    kill_when(start(killed, 2), lambda: (data / "shards").exists(), rng.uniform(0, 1))
     enough = rng.randint(5, 40)
     kill_when(start(killed, 0), lambda: len(finished_shards(killed)) >= enough, rng.uniform(0, 0.05))
     before = finished_shards(killed)
     kill_when(start(killed, 2), lambda: len(finished_shards(killed)) >= min(enough + 20, 70), rng.uniform(0, 0.05))
     after = finished_shards(killed)
     redone = [name for name, when in before.items() if after.get(name) != when]
-    assert len(redone) <= 1, "finished shards were made again"  # the kill may fall between a shard and its note in the manifest
+    assert len(redone) <= 1, "finished shards were made again"  # the kill may fall between a shard and its note
     kill_when(start(killed, 0), lambda: (data / "sentences.parquet").exists(), rng.uniform(0, 0.02))
     assert not (data / "run.json").exists()
     finish(killed, workers=2)
     assert (data / "run.json").exists() and not (data / "shards").exists()
-    assert final_files(killed) == final_files(peace) and len(final_files(peace)) == 13
+    assert final_files(killed) == final_files(peace) and len(final_files(peace)) == 14
+
+
+def test_a_worker_that_dies_is_said_and_costs_its_shards_only(tmp_path):
+    peace, hurt = tmp_path / "peace", tmp_path / "hurt"
+    finish(peace, workers=0)
+    process = start(hurt, 2)
+    while len(finished_shards(hurt)) < 10:
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.01)
+    worker = next(c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline()))
+    worker.kill()
+    errors = process.communicate(timeout=300)[1].decode()
+    assert process.returncode != 0 and "a worker process died" in errors, errors
+    finish(hurt, workers=2)
+    assert final_files(hurt) == final_files(peace)
+
+
+def test_a_full_disk_is_an_error_and_the_work_goes_on_where_there_is_room(tmp_path):
+    "A limit on the size of a file stands for the disk: the write fails in the same place, with EFBIG instead of ENOSPC."
+    peace, full = tmp_path / "peace", tmp_path / "full"
+    finish(peace, workers=0)
+    largest = max(p.stat().st_size for p in (peace / "data").glob("*.parquet"))
+    limited = f"import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, ({largest // 2},) * 2); " \
+              f"sys.argv = ['data', {str(full)!r}, *{ARGUMENTS!r}, '--n_workers', '0']; runpy.run_module('jobmatch.data', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", limited], cwd=root(), env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0 and "too large" in done.stderr.lower(), done.stderr[-2000:]
+    assert not (full / "data" / "run.json").exists() and not list((full / "data").glob(".*.tmp*"))
+    finish(full, workers=0)
+    assert final_files(full) == final_files(peace)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BI_PRESETS', 'CROSS_PRESETS', 'ModelError', 'is_e5', 'best_device', 'best_dtype', 'quiet', 'load_bi', 'load_cross',
-           'encode', 'encode_words', 'score_pairs', 'unknown_share']
+           'encode', 'encode_words', 'score_pairs', 'pack_ad', 'unknown_share']
 
 # %% ../../nbs/core/encoders.ipynb #a9e997bb
 import json
@@ -233,6 +233,23 @@ def score_pairs(
         return np.zeros(0, dtype=np.float32)
     logits = model.predict(pairs, batch_size=batch_size or _batch_size(model.device, len(pairs)), show_progress_bar=progress, activation_fn=torch.nn.Identity())
     return np.asarray(logits, dtype=np.float32).reshape(-1)
+
+# %% ../../nbs/core/encoders.ipynb #b1fd68a3
+def pack_ad(
+    sentences: list[str],
+    center: int,  # the sentence that is most likely the evidence
+    passage: str,  # of the attribute; is never cut
+    tokenizer: "transformers.PreTrainedTokenizerFast",  # the cross-encoder's
+    max_length: int = 512,  # tokens of both together
+) -> str:
+    "As much of an ad as fits, around one of its sentences."
+    sizes = [len(t) for t in tokenizer([*sentences, passage], add_special_tokens=False, verbose=False)["input_ids"]]
+    room = max_length - sizes.pop() - tokenizer.num_special_tokens_to_add(pair=True) - sizes[center]
+    first, last = center, center + 1
+    while beside := [i for i in (first - 1, last) if 0 <= i < len(sizes) and sizes[i] <= room]:
+        i = min(beside, key=lambda i: abs(i - center))
+        room, first, last = room - sizes[i], min(first, i), max(last, i + 1)
+    return "\n".join(sentences[first:last])
 
 # %% ../../nbs/core/encoders.ipynb #e9a0d6fa
 def unknown_share(
