@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from . import text
 from .ann import build_index, load_index, save_index, search, to_device
-from .encoders import best_device, encode, encode_words, load_bi, load_cross, score_pairs
+from .encoders import best_device, encode, encode_words, load_bi, load_cross, pack_ad, score_pairs
 from .lexicon import Lexicon, build_lexicon, cover, exact_forms
 from .metrics import apply_calibration
 from .pages import Matches
@@ -261,7 +261,7 @@ def score(
     return out
 
 # %% ../../nbs/core/matcher.ipynb #e63990a5
-READ_TOP = 8
+READ_TOP = 6
 
 
 def _worth_fitting(out: dict[str, np.ndarray]) -> np.ndarray:  # bool [n]
@@ -274,20 +274,29 @@ def _worth_fitting(out: dict[str, np.ndarray]) -> np.ndarray:  # bool [n]
         keep[by[(rank < READ_TOP) & (out[f][by] > 0)]] = True
     return keep
 
+# %% ../../nbs/core/matcher.ipynb #1f37d118
+def _ad_pairs(self: Matcher, out: dict[str, np.ndarray], read: np.ndarray, ads: list[list[str]]) -> list[tuple[str, int]]:
+    "For models of whole ads: each pair's ad, packed around the sentence that is nearest to the attribute."
+    passage, near = self.attributes.passage.to_numpy(), {}
+    keys = list(zip(out["ad"][read].tolist(), out["row"][read].tolist()))
+    for key, n, bi in zip(keys, out["sentence_no"][read].tolist(), out["bi"][read].tolist()):
+        near[key] = max(near.get(key, (-1.0, 0)), (bi, n))
+    packed = {key: pack_ad(ads[key[0]], n, passage[key[1]], self.cross.tokenizer) for key, (_, n) in near.items()}
+    return [(packed[key], key[1]) for key in keys]
+
 
 @patch
 def _read(self: Matcher, out: dict[str, np.ndarray], texts: list[str], ads: list[list[str]], fitting: bool) -> None:
     "Fill `cross` for the pairs that are worth reading."
     if self.cross is None or not len(out["row"]) or not (fitting or self.config["rankers"]["read"]):
         return
-    read = _worth_fitting(out) if fitting else apply_calibration(self.config["rankers"]["unread"], out) >= self.config["read_from"]
-    if self.config["level"] == "job":
-        whole = ["\n".join(ad) for ad in ads]
-        pairs = [(whole[a], r) for a, r in zip(out["ad"][read].tolist(), out["row"][read].tolist())]
+    if fitting:  # lines that the gate drops are never read in use
+        read = np.flatnonzero(_worth_fitting(out) & (out["gate"] >= self.config.get("gate_from", -np.inf)))
     else:
-        pairs = [(texts[t], r) for t, r in zip(out["text"][read].tolist(), out["row"][read].tolist())]
-    passage = self.attributes.passage.to_numpy()
-    distinct = list(dict.fromkeys(pairs))
+        read = np.flatnonzero(apply_calibration(self.config["rankers"]["unread"], out) >= self.config["read_from"])
+    pairs = list(zip([texts[t] for t in out["text"][read]], out["row"][read].tolist()))
+    pairs = _ad_pairs(self, out, read, ads) if self.config["level"] == "job" else pairs
+    passage, distinct = self.attributes.passage.to_numpy(), list(dict.fromkeys(pairs))
     logits = dict(zip(distinct, score_pairs(self.cross, [(t, passage[r]) for t, r in distinct]).tolist()))
     out["cross"][read] = [logits[p] for p in pairs]
 
