@@ -31,6 +31,12 @@ def model_folder() -> Path:
     return tiny_run() / "model"
 
 
+def same_matches(first: str | bytes, second: str | bytes) -> bool:
+    "Whether two messages with matches name the same attributes, with scores within 0.001."
+    one, other = ({m["attribute_id"]: m["score"] for m in json.loads(message)["matches"]} for message in (first, second))
+    return one.keys() == other.keys() and all(abs(one[a] - other[a]) < 0.0011 for a in one)
+
+
 class WorkerProcess:
     "A `jobmatch stream` of its own; `log` is the file that it writes its lines to."
 
