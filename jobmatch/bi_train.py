@@ -14,7 +14,7 @@ import pandas as pd
 from .core.ann import build_index, search
 from .core.encoders import encode, load_bi
 from .core.metrics import ranking_metrics
-from .core.runs import digest, read_frame, resolve, run_stage
+from .core.runs import digest, parameters, read_frame, resolve, run_stage
 from .core.training import checkpoint_folder, figures, finish, fit
 
 # %% ../nbs/01_bi_train.ipynb #9cee57a6
@@ -113,7 +113,7 @@ def train_bi(
     seed: int = 42,
 ) -> dict[str, float]:  # recall and MRR on dev samples, before and after
     "Fine-tune the bi-encoder on `<run>/data`; writes `<run>/bi_train/model` and `history.csv`."
-    params = {k: v for k, v in locals().items() if k != "run"}
+    params = parameters(train_bi, locals())
     data = resolve(run) / "data"
     inputs = [data / f"{name}.parquet" for name in ("attributes", "dev_samples_1k", "train_samples_final", "source_samples", "sentences", "labels")]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .core.encoders import load_cross, score_pairs
-from .core.runs import digest, read_frame, resolve, run_stage
+from .core.runs import digest, parameters, read_frame, resolve, run_stage
 from .core.training import checkpoint_folder, figures, finish, fit
 
 # %% ../nbs/04_cross_train.ipynb #7d85c876
@@ -67,7 +67,7 @@ def train_cross(
     seed: int = 42,
 ) -> dict[str, float]:  # average precision and loss on dev pairs
     "Train the cross-encoder on `<run>/cross_data`; writes `<run>/cross_train/model` and `history.csv`."
-    params = {k: v for k, v in locals().items() if k != "run"}
+    params = parameters(train_cross, locals())
     inputs = [resolve(run) / "cross_data" / f"{n}.parquet" for n in ("train", "dev")]
     inputs += [] if model else [resolve(run) / "bi_train" / "model"]
 
