@@ -97,9 +97,7 @@ def _verify(jobs: list, matches: list, dead: list, good: list, n_bad: int) -> di
 
 
 def _compare(model: Path, sample: list, follower: Follower) -> None:
-    """What came out of the stream is what the matcher itself says, but for one ad in ten: in bfloat16 the gate may drop a line beside other ads
-    that it lets through alone, and all its matches go with it (seen on 1 of 30 ads of the small run, with a match of 0.402)."""
-    other = []
+    "What came out of the stream is what the matcher itself says."
     matcher, out = Matcher.load(model), {r.key: r.value for r in follower.records}
     for r in sample:
         job = decode(JOBS, r.value)
@@ -107,8 +105,7 @@ def _compare(model: Path, sample: list, follower: Follower) -> None:
         said = json.loads(out[r.key])
         assert (said["job_id"], said["content_hash"]) == (job["job_id"], content_hash(job["text"]))
         assert (said["model_version"], said["taxonomy_version"]) == (matcher.model_version, matcher.taxonomy_version)
-        other += [] if same_matches(out[r.key], canonical(dict(matches=matches))) else [job["job_id"]]
-    assert len(other) <= len(sample) / 10, f"{len(other)} of {len(sample)} ads: the stream and the matcher differ, such as {other[:3]}"
+        assert same_matches(out[r.key], canonical(dict(matches=matches))), f"{job['job_id']}: the stream and the matcher differ"
 
 
 def _no_text_in_logs(good: list, fleet: Fleet) -> None:
