@@ -15,7 +15,7 @@ from jobmatch.core.runs import is_current, read_json, resolve, write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = ROOT / "nbs" / "index.ipynb"
-EXAMPLE = ["examples/ads/nurse_prose.txt", "--top-n", "4"]
+EXAMPLE = ["examples/ads/warehouse_bullets.txt", "--top-n", "6"]
 
 
 def render(notebook: dict) -> str:
@@ -24,7 +24,7 @@ def render(notebook: dict) -> str:
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(re.sub(r"\]\(((?:[\w/]+/)?\w+\.ipynb)", r"](nbs/\1", source))
+            parts.append(re.sub(r"\]\(((?:[\w/]+/)?\w+\.ipynb)", r"](nbs/\1", source).replace("](images/", "](nbs/images/"))
         elif not re.match(r"#\| ?(hide|default_exp|export)", source):
             texts = ["".join(o.get("text", o.get("data", {}).get("text/plain", ""))) for o in cell["outputs"]]
             parts += [f"```python\n{source}\n```"] + [f"```\n{t.rstrip()}\n```" for t in texts if t]

@@ -10,7 +10,7 @@ __all__ = ['BI_PRESETS', 'CROSS_PRESETS', 'ModelError', 'is_e5', 'best_device', 
 import json
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -196,43 +196,72 @@ def encode(
     rows = np.asarray(rows, dtype=np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
+# %% ../../nbs/core/encoders.ipynb #5d5b4b49
+_STEP = 16  # tokens
+
+
+def _alike(
+    sizes: list[int],  # tokens of each text
+    batch_size: int,
+) -> Iterator[tuple[int, list[int]]]:  # the padded length, and the texts of a batch
+    "Batches of texts that are padded to one length, which each text's own length decides."
+    by_length: dict[int, list[int]] = {}
+    for i, n in enumerate(sizes):
+        by_length.setdefault(-(-n // _STEP) * _STEP, []).append(i)
+    for length, rows in sorted(by_length.items()):
+        for begin in range(0, len(rows), batch_size):
+            yield length, rows[begin : begin + batch_size]
+
+
+def _forward(model, tokens: dict[str, list], rows: list[int], length: int) -> dict:
+    "What a model computes of some tokenized texts, padded to a length."
+    import torch
+
+    model.eval()  # a trainer measures in between
+    features = model.tokenizer.pad({k: [v[i] for i in rows] for k, v in tokens.items()}, padding="max_length", max_length=length, return_tensors="pt")
+    with torch.inference_mode():
+        return model({k: v.to(model.device) for k, v in features.items()})
+
 # %% ../../nbs/core/encoders.ipynb #057ea28d
 def encode_words(
     model: "sentence_transformers.SentenceTransformer",
     texts: list[str],  # sentences, without prefixes
-    batch_size: int = 64,
+    batch_size: int = 32,
 ) -> tuple[np.ndarray, list[np.ndarray]]:  # float32 [n texts, dim]; for each text float32 [n tokens, dim]; rows of unit length
     "Embed sentences, and the tokens of each."
     import torch
 
-    vectors, words = np.zeros((len(texts), model.get_embedding_dimension()), dtype=np.float32), [None] * len(texts)
-    unit = lambda x: torch.nn.functional.normalize(x.float(), dim=-1)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    for begin in range(0, len(order), batch_size):
-        batch = order[begin : begin + batch_size]
-        features = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in model.preprocess([model.prompts["query"] + texts[i] for i in batch]).items()}
-        with torch.inference_mode():
-            out = model(features)
-        vectors[batch] = unit(out["sentence_embedding"]).cpu().numpy()
-        tokens, mask = unit(out["token_embeddings"]).cpu().numpy(), out["attention_mask"].bool().cpu().numpy()
-        for i, t, m in zip(batch, tokens, mask):
-            words[i] = t[m]
+    vectors, words = np.zeros((len(texts), model.get_embedding_dimension()), dtype=np.float32), [np.zeros((0, 0))] * len(texts)
+    if not texts:
+        return vectors, words
+    unit = lambda x: torch.nn.functional.normalize(x.float(), dim=-1).cpu().numpy()
+    tokens = model.tokenizer([model.prompts["query"] + t for t in texts], truncation=True, max_length=model.max_seq_length)
+    for length, rows in _alike([len(x) for x in tokens["input_ids"]], batch_size):
+        out = _forward(model, tokens, rows, length)
+        vectors[rows] = unit(out["sentence_embedding"])
+        for i, t in zip(rows, unit(out["token_embeddings"])):
+            words[i] = t[: len(tokens["input_ids"][i])]
     return vectors, words
 
 # %% ../../nbs/core/encoders.ipynb #801e7e8c
 def score_pairs(
     model: "sentence_transformers.CrossEncoder",
     pairs: list[tuple[str, str]],  # (sentence, passage)
-    batch_size: int | None = None,  # None: as suits the device and the number of pairs
+    batch_size: int = 32,
     progress: bool = False,  # show a bar?
 ) -> np.ndarray:  # float32 [n pairs], logits
     "Score pairs by the cross-encoder."
-    import torch
+    from tqdm.auto import tqdm
 
+    logits = np.zeros(len(pairs), dtype=np.float32)
     if not pairs:
-        return np.zeros(0, dtype=np.float32)
-    logits = model.predict(pairs, batch_size=batch_size or _batch_size(model.device, len(pairs)), show_progress_bar=progress, activation_fn=torch.nn.Identity())
-    return np.asarray(logits, dtype=np.float32).reshape(-1)
+        return logits
+    tokens = model.tokenizer([a for a, _ in pairs], [b for _, b in pairs], truncation=True, max_length=model.max_length)
+    with tqdm(total=len(pairs), desc="read pairs", unit="pair", disable=not progress) as bar:
+        for length, rows in _alike([len(x) for x in tokens["input_ids"]], batch_size):
+            logits[rows] = _forward(model, tokens, rows, length)["scores"].float().cpu().numpy().reshape(-1)
+            bar.update(len(rows))
+    return logits
 
 # %% ../../nbs/core/encoders.ipynb #b1fd68a3
 def pack_ad(

@@ -170,7 +170,7 @@ def embed(
 ) -> list[np.ndarray]:  # float32 [n sentences, dim] for each ad
     "Embed the sentences of all ads, each distinct one once."
     texts, numbers = _distinct([s.text for ad in sentences for s in ad])
-    rows = encode(self.bi, texts)[numbers]
+    rows = encode_words(self.bi, texts)[0][numbers]
     return np.split(rows, np.cumsum([len(ad) for ad in sentences])[:-1])
 
 # %% ../../nbs/core/matcher.ipynb #e76b24db
