@@ -48,7 +48,7 @@ def test_the_model_card_takes_the_figures_of_a_run(monkeypatch):
     card = model_card.filled(json.loads(model_card.CARD.read_text(encoding="utf-8")), run)
     text = "\n".join("".join(cell["source"]) for cell in card["cells"])
     assert f"| model version | {read_json(run / 'model' / 'matcher.json')['model_version']} |" in text
-    assert f"{read_json(run / 'full_pipeline' / 'metrics.json')['golden.f1']:.3f}" in text and "Not filled in" not in text
+    assert f"{read_json(run / 'full_pipeline' / 'metrics.json')['jobs_golden.f1']:.3f}" in text and "Not filled in" not in text
 
 
 def test_the_architecture_names_every_module():
