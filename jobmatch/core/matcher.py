@@ -352,7 +352,9 @@ def _window(self: Matcher, job_ids, texts, sentences, embeddings, least, top_n) 
         raise TypeError(f"ad {job_ids[wrong[0]]} is a {type(texts[wrong[0]]).__name__}, not a string")
     sentences = self.split(texts) if sentences is None else sentences
     vectors = None if embeddings is None else np.concatenate([np.zeros((0, self.dim), dtype=np.float32), *embeddings])
-    scored = self.score([[s.text for s in ad] for ad in sentences], vectors)
+    scored = self.score([[s.text for s in ad] for ad in sentences], vectors, gated=least > 0)
+    dropped = scored["gate"] < self.config.get("gate_from", -np.inf)  # looked at only where everything is asked for, however unlikely
+    scored["p"] = np.where(dropped, scored["p"] / 1000, scored["p"])
     return self._matches(job_ids, texts, sentences, scored, least, top_n)
 
 

@@ -196,7 +196,7 @@ def _decode(path: Path, data: bytes) -> str:
         print(f"{path.name}: {broken} broken UTF-8 characters replaced, the first at byte {first}")
         return text
     encoding = _older_encoding(data)
-    print(f"{path.name}: not UTF-8, read as {encoding}")
+    print(f"{path.name}: not UTF-8, read as {re.sub('^cp125', 'Windows-125', encoding)}")
     return data.decode(encoding, "replace")
 
 # %% ../../nbs/core/schema.ipynb #c63f29e4
