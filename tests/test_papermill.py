@@ -90,8 +90,10 @@ def test_papermill_itself_takes_parameters_and_the_runner_notices(chain, elsewhe
     run, _ = chain
     call("papermill", ROOT / "nbs" / "02_bi_eval.ipynb", "out.ipynb", "-p", "threshold", "0.9", "-p", "run", run, cwd=elsewhere)
     assert record(run, "02_bi_eval")["parameters"]["threshold"] == 0.9
-    said = run_chain(run, "--stages", "02", cwd=elsewhere).stdout  # what stands there is no longer what this call asks for
-    assert "already done" not in said and record(run, "02_bi_eval")["parameters"]["threshold"] is None
+    said = run_chain(run, "--stages", "02", cwd=elsewhere).stdout  # who names no threshold gets what stands there
+    assert "threshold=0.9, as it was made" in said and record(run, "02_bi_eval")["parameters"]["threshold"] == 0.9
+    said = run_chain(run, "--stages", "02", "-p", "threshold=0.5", cwd=elsewhere).stdout
+    assert "already done" not in said and record(run, "02_bi_eval")["parameters"]["threshold"] == 0.5
 
 
 def test_a_misspelt_parameter_is_an_error_before_anything_runs(elsewhere):

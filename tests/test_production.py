@@ -128,7 +128,7 @@ def test_drift_reads_the_log_and_starts_a_command(streamed, log_folder, tmp_path
     cut = streamed[0] / "cut"
     shutil.copytree(log_folder, cut)
     messages = [d | dict(chars=3, sentences=1, offset=9000 + i, unknown_share=0.9, time=datetime.now(timezone.utc).isoformat(), model_version="other")
-                for i, d in enumerate(values(LOG, streamed[1])[:60])]
+                for i, d in enumerate(6 * values(LOG, streamed[1])[:60])]  # most of today: the reference has forty thin days
     (cut / f"{LOG}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in messages))
     said = jobmatch("drift", "--log", cut, "--out", tmp_path / "drift", "--no-report", "--rules", rules)
     assert "drifted" in said
