@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,3 +56,14 @@ def test_the_architecture_names_every_module():
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     modules = [p.stem for folder in ("core", "live") for p in (ROOT / "nbs" / folder).glob("*.ipynb")]
     assert modules and not [m for m in modules if not re.search(rf"\b{m}\b", text)]
+
+
+@pytest.mark.parametrize("target", ["best", "quick"])
+def test_the_makefile_names_parameters_that_the_stages_have(target):
+    from jobmatch.cli import STAGES, notebook_parameters, parse_override, plan
+
+    said = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = next(line for line in said.splitlines() if "jobmatch run" in line).split()
+    overrides = dict(parse_override(words[i + 1]) for i, word in enumerate(words) if word == "-p")
+    taken = plan({stage: notebook_parameters(ROOT / "nbs" / f"{stage}.ipynb") for stage in STAGES}, overrides)
+    assert overrides and taken["01_bi_train"]["epochs"] == {"best": 4, "quick": 0}[target]
