@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -91,9 +92,10 @@ def test_a_worker_takes_the_next_model_without_restart_or_loss(streamed):
 def log_folder(streamed) -> Path:
     "What `jobmatch log` made of the topics, of verdicts and of weeks that went before."
     folder, at, ads, _ = streamed
-    logged, now = values(LOG, at), datetime.now(timezone.utc)
-    earlier = [d | dict(time=(now - timedelta(days=2 + n % 40)).isoformat(), offset=1000 + n, model_version="other")
-               for n, d in enumerate(d for _ in range(4) for d in logged)]
+    logged, now = sorted(values(LOG, at), key=lambda d: d["job_id"]), datetime.now(timezone.utc)
+    chance = random.Random(0)  # each of forty days draws its own ads: days that repeat ads in step would look like days that differ
+    drawn = [(2 + day, d) for day in range(40) for d in chance.sample(logged, 15)]
+    earlier = [d | dict(time=(now - timedelta(days=day)).isoformat(), offset=1000 + n, model_version="other") for n, (day, d) in enumerate(drawn)]
     verdicts = [dict(job_id=d["job_id"], attribute_id=s["attribute_id"], verdict="rejected" if i % 3 == 0 else "accepted", who="ann",
                      when=now.isoformat()) for i, (d, s) in enumerate((d, s) for d in logged for s in d["scores"])]
     records = [Record(LOG, d["job_id"].encode(), canonical(d)) for d in earlier] + [Record(FEEDBACK, d["job_id"].encode(), canonical(d)) for d in verdicts]
@@ -128,7 +130,7 @@ def test_drift_reads_the_log_and_starts_a_command(streamed, log_folder, tmp_path
     cut = streamed[0] / "cut"
     shutil.copytree(log_folder, cut)
     messages = [d | dict(chars=3, sentences=1, offset=9000 + i, unknown_share=0.9, time=datetime.now(timezone.utc).isoformat(), model_version="other")
-                for i, d in enumerate(6 * values(LOG, streamed[1])[:60])]  # most of today: the reference has forty thin days
+                for i, d in enumerate(3 * values(LOG, streamed[1])[:60])]  # most of today
     (cut / f"{LOG}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in messages))
     said = jobmatch("drift", "--log", cut, "--out", tmp_path / "drift", "--no-report", "--rules", rules)
     assert "drifted" in said
