@@ -32,12 +32,18 @@ SYSTEMS = ("plain", "esco-skill-extractor", "retrieval", "pipeline")
 Found = list[dict[str, float]]  # for each ad: attribute id -> score
 
 
-def ours(run: str, reading: bool) -> tuple[Callable[[list[str]], Found], object]:
-    from jobmatch.core.matcher import Matcher
+def ours(run: str, reading: bool) -> Callable[[list[str]], Found]:
+    "The matcher, which forgets before each call what it has seen."
+    from jobmatch.core.matcher import Matcher, Memory
 
-    matcher = Matcher.load(run)
-    matcher = matcher if reading else replace(matcher, cross=None)
-    return lambda texts: [{m.attribute_id: m.score for m in found} for found in matcher.match(texts, threshold=0.01)], matcher
+    loaded = Matcher.load(run)
+    matcher = loaded if reading else replace(loaded, cross=None)
+
+    def match(texts: list[str]) -> Found:
+        matcher.memory = Memory()
+        return [{m.attribute_id: m.score for m in found} for found in matcher.match(texts, threshold=0.01)]
+
+    return match
 
 
 def plain(run: str) -> Callable[[list[str]], Found]:
@@ -121,7 +127,7 @@ def quality(system: str, match: Callable, run: str) -> float:
 
 def worker(system: str, run: str, ads: list[str], one: str) -> None:
     "Serve rounds: a line `go` on standard input times the ads once; the last line of output is all figures."
-    match = {"plain": lambda: plain(run), "esco-skill-extractor": extractor, "retrieval": lambda: ours(run, False)[0], "pipeline": lambda: ours(run, True)[0]}[system]()
+    match = {"plain": lambda: plain(run), "esco-skill-extractor": extractor, "retrieval": lambda: ours(run, False), "pipeline": lambda: ours(run, True)}[system]()
     if hasattr(match, "prepare"):
         match.prepare([*ads, one])
     match(ads[:4])

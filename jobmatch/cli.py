@@ -488,7 +488,7 @@ def adapt_command(args: argparse.Namespace) -> int:
     from jobmatch.core.matcher import Matcher
 
     matcher = Matcher.load(model).with_attributes(attributes, progress=sys.stderr.isatty())
-    version = matcher.save(out, model / "bi", model / "cross")
+    version = matcher.save(out, model / "bi", model / "cross", model / "openvino" if (model / "openvino").is_dir() else None)
     print(f"{out}: {len(attributes):,} attributes, model {version}\nmatch ads with: jobmatch match FILE --model {args.out}")
     return 0
 

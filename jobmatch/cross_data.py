@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .core.encoders import encode, load_bi, pack_ad
+from .core.encoders import encode, encode_words, load_bi, pack_ad
 from .core.golden import split_set
+from .core.late import embed_names, late_scores
 from .core.lexicon import build_lexicon, cover
 from .core.runs import parameters, read_frame, resolve, run_stage, write_frame
 from .core.sources import normal
@@ -130,13 +131,14 @@ def tempting(
     texts: list[str],
     top_k: int,
 ) -> np.ndarray:  # int [n texts, top_k], attribute rows by rank
-    "The attributes that cosine and lexicon together rank first for each text."
-    names, lexicon, out = encode(encoder, attributes.name.tolist(), "document"), build_lexicon(attributes), []
-    vectors, k = encode(encoder, texts, progress=True), min(top_k, len(attributes))
-    for i in range(0, len(texts), 256):
-        scores = vectors[i : i + 256] @ names.T + LEXICON_WEIGHT * cover(lexicon, texts[i : i + 256])
+    "The attributes that cosines and lexicon together rank first for each text."
+    (names, words), lexicon, out, k = embed_names(encoder, attributes.name.tolist()), build_lexicon(attributes), [], min(top_k, len(attributes))
+    for i in tqdm(range(0, len(texts), 256), desc="rank attributes", unit="batch"):
+        vectors, sentences = encode_words(encoder, some := texts[i : i + 256])
+        scores = vectors @ names.T + LEXICON_WEIGHT * cover(lexicon, some)
         best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        out.append(np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1), axis=1))
+        near = np.take_along_axis(scores, best, axis=1) + np.stack([late_scores(s, words, rows) for s, rows in zip(sentences, best)])
+        out.append(np.take_along_axis(best, np.argsort(-near, axis=1), axis=1))
     return np.concatenate(out) if out else np.zeros((0, k), dtype=int)
 
 # %% ../nbs/03_cross_data.ipynb #0458ddcc

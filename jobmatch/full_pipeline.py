@@ -4,24 +4,27 @@
 
 # %% auto #0
 __all__ = ['LADDER', 'score_set', 'fit_gate_on', 'job_table', 'calibrate', 'decided', 'probability_figures', 'silent_matched',
-           'measure', 'cosine_thresholds', 'ladder', 'summary', 'figures', 'html_report', 'run_pipeline']
+           'measure', 'cosine_thresholds', 'ladder', 'summary', 'figures', 'html_report', 'compare_runtimes', 'fastest',
+           'run_pipeline']
 
 # %% ../nbs/05_full_pipeline.ipynb #02c19baa
 import base64
 import io
+import tempfile
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .core.encoders import encode, load_bi, load_cross
+from .core.encoders import best_device, encode, encode_words, load_bi, load_cross, score_pairs
 from .core.golden import GoldenSet, levels, read_golden_dir, report, split_set
 from .core.matcher import Matcher, frequencies, make_matcher
-from .core.metrics import apply_calibration, best_threshold, bootstrap, ece, fit_calibration, reliability, threshold_sweep
-from .core.ranking import (FEATURES, JOB_FEATURES, context, fit_gate, fit_ranker, fit_rankers, gate_scores, gate_threshold, out_of_fold, pool,
+from .core.metrics import apply_calibration, best_threshold, bootstrap, ece, fit_calibration, ranking_metrics, reliability, threshold_sweep
+from .core.ranking import (JOB_FEATURES, context, fit_gate, fit_ranker, fit_rankers, gate_scores, gate_threshold, out_of_fold, pool,
                                    ranked_probability, reading_sweep)
 from .core.runs import parameters, read_frame, read_json, resolve, run_stage, write_frame, write_json
+from .core.runtimes import OPENVINO, convert, rate, runtimes, torch_runtime, use_runtime
 from .core.schema import Match
 
 # %% ../nbs/05_full_pipeline.ipynb #dacbd8f6
@@ -182,9 +185,9 @@ def cosine_thresholds(
             for level, (_, rows, _, gold) in levels(scored.assign(score=scored.bi), golden).items()}
 
 # %% ../nbs/05_full_pipeline.ipynb #b61fcbed
-LADDER = {"cosine": ["bi"], "+ gap": ["bi", "gap"], "+ words": ["bi", "gap", "token", "token_gap"],
-          "+ lexicon": ["bi", "gap", "token", "token_gap", "cover", "cover_gap", "exact"],
-          "+ gate": ["bi", "gap", "token", "token_gap", "cover", "cover_gap", "exact", "gate"], "+ cross-encoder": FEATURES}
+_STEPS = {"cosine": ["bi"], "+ gap": ["gap"], "+ words": ["token", "token_gap"], "+ late interaction": ["late", "late_gap"], "+ lexicon": ["cover", "cover_gap", "exact"],
+          "+ gate": ["gate"], "+ cross-encoder": ["cross"]}
+LADDER = {step: [f for s in list(_STEPS)[: i + 1] for f in _STEPS[s]] for i, step in enumerate(_STEPS)}
 
 
 def _taken(dev: pd.DataFrame, golden: pd.DataFrame, features: list[str], n_gold: int) -> tuple[np.ndarray, np.ndarray]:
@@ -273,17 +276,88 @@ def html_report(
     return jinja2.Environment(autoescape=True).from_string(template).render(
         notes=notes, summary=table(summary(metrics)), steps=None if steps is None else table(steps), picture=base64.b64encode(png.getvalue()).decode(), matches=matches)
 
-# %% ../nbs/05_full_pipeline.ipynb #a2dbd4bf
-def _assemble(run: Path, top_k: int) -> Matcher:
+# %% ../nbs/05_full_pipeline.ipynb #b3287cf2
+def _probe(run: Path, n: int = 1000) -> tuple[pd.DataFrame, list[str], pd.DataFrame]:  # sentence, gold; names; text, passage, label
+    "Dev sentences, those with gold where labels have sentences, names to find them among, and dev pairs."
+    attributes = read_frame(run / "data" / "attributes.parquet")
+    dev = split_set(run / "data", "dev").sentences
+    asking = dev[dev.gold.map(len) > 0]
+    dev = (asking if len(asking) else dev).head(n)
+    gold = attributes[attributes.attribute_id.isin({a for g in dev.gold for a in g})]
+    names = pd.concat([gold, attributes.sample(min(2000, len(attributes)), random_state=0)]).drop_duplicates("attribute_id")
+    named = dict(zip(names.attribute_id, range(len(names))))
+    pairs = read_frame(run / "cross_data" / "dev.parquet").head(n // 2)
+    return dev.assign(gold=[{named[a] for a in g if a in named} for g in dev.gold]), names.name.tolist(), pairs
+
+
+def _probed(models: dict[str, object], sentences: pd.DataFrame, names: list[str], pairs: pd.DataFrame) -> dict[str, float]:
+    "How fast and how good a runtime is: sentences and pairs a second, RP@5 and average precision."
+    from sklearn.metrics import average_precision_score
+
+    texts, few = sentences.sentence.tolist(), list(zip(pairs.text, pairs.passage))
+    row = dict(sentences=rate(lambda: encode_words(models["bi"], texts[:128]), min(128, len(texts))))
+    if sentences.gold.map(len).any():
+        cosines = encode_words(models["bi"], texts)[0] @ encode_words(models["bi"], names, "document")[0].T
+        row["rp5"] = ranking_metrics(np.argsort(-cosines, axis=1)[:, :5].tolist(), sentences.gold.tolist(), (5,))["rp@5"]
+    if "cross" in models and pairs.label.nunique() == 2:
+        row |= dict(pairs=rate(lambda: score_pairs(models["cross"], few[:64]), min(64, len(few))),
+                    precision=average_precision_score(pairs.label, score_pairs(models["cross"], few)))
+    return row
+
+# %% ../nbs/05_full_pipeline.ipynb #c3d5d8ae
+def compare_runtimes(
+    run: Path,
+    models: dict[str, object],  # bi and, where there is one, cross; left with PyTorch
+    folder: Path,  # gets a folder of converted models for each runtime
+) -> pd.DataFrame:  # runtime; sentences, pairs (a second); rp5, precision (of dev, of a part of the names)
+    "Convert the encoders for each runtime of this machine, and measure it on dev."
+    load = dict(bi=lambda: load_bi(str(run / "bi_train" / "model"), "cpu", "float32"), cross=lambda: load_cross(str(run / "cross_train" / "model"), "cpu", "float32"))
+    probe, rows = _probe(run), []
+    sentences, pairs = read_frame(run / "data" / "sentences.parquet").query("split == 'train'"), read_frame(run / "cross_data" / "train.parquet").head(150)
+    samples = dict(bi=sentences.sentence.sample(min(300, len(sentences)), random_state=0).tolist(), cross=list(zip(pairs.text, pairs.passage)))
+    for name in runtimes(best_device()):
+        for kind in models if name in OPENVINO else ():
+            convert(load[kind](), folder / name / f"{kind}.xml", samples[kind] if name.endswith("int8") else None)
+        use_runtime(models, folder / name, name, best_device())
+        rows.append(dict(runtime=name) | _probed(models, *probe))
+    for model in models.values():
+        model.compiled = None
+    return pd.DataFrame(rows)
+
+
+def fastest(
+    table: pd.DataFrame,  # of `compare_runtimes`
+    lost: float = 0.005,  # of RP@5, and of average precision, that a runtime may lose beside PyTorch
+) -> str:
+    "The runtime that takes the least time for a sentence and a pair, of those that lose little."
+    quality = table[[c for c in ("rp5", "precision") if c in table]]
+    good = table[(quality >= quality.iloc[0] - lost).all(axis=1)]
+    seconds = (1 / good[[c for c in ("sentences", "pairs") if c in table]]).sum(axis=1)
+    return good.runtime[seconds.idxmin()]
+
+# %% ../nbs/05_full_pipeline.ipynb #b5f00f10
+def _computing(run: Path, models: dict[str, object], runtime: str, folder: Path, out: Path) -> str:
+    "Let the chosen runtime compute; which it is."
+    if runtime == "torch":
+        return torch_runtime(best_device())
+    known = runtimes(best_device())
+    if runtime not in ("fastest", *known):
+        raise ValueError(f"runtime is {runtime!r}; here it can be fastest, torch, {', '.join(known)}" + ("" if len(known) > 1 else "; pip install 'jobmatch[fast]' brings more"))
+    table = compare_runtimes(run, models, folder)
+    write_frame(table, out / "runtimes.csv")
+    return use_runtime(models, folder / (chosen := fastest(table) if runtime == "fastest" else runtime), chosen, best_device())
+
+
+def _assemble(run: Path, top_k: int, runtime: str, folder: Path, out: Path) -> Matcher:
     "A Matcher of the run's two models; nothing is fitted yet."
     data = run / "data"
     attributes, labels = read_frame(data / "attributes.parquet"), read_frame(data / "labels.parquet")
     trained = read_json(run / "cross_train" / "run.json")["parameters"]
-    cross = load_cross(str(run / "cross_train" / "model")) if trained["epochs"] else None
-    config = dict(top_k=top_k, level=trained["level"], model_version="", gate=None, gate_from=-1e9)
-    return make_matcher(load_bi(str(run / "bi_train" / "model")), cross, attributes.assign(frequency=frequencies(attributes, labels)), config, progress=True)
+    models = dict(bi=load_bi(str(run / "bi_train" / "model"))) | (dict(cross=load_cross(str(run / "cross_train" / "model"))) if trained["epochs"] else {})
+    config = dict(top_k=top_k, level=trained["level"], runtime=_computing(run, models, runtime, folder, out), model_version="", gate=None, gate_from=-1e9)
+    return make_matcher(models["bi"], models.get("cross"), attributes.assign(frequency=frequencies(attributes, labels)), config, progress=True)
 
-
+# %% ../nbs/05_full_pipeline.ipynb #a2dbd4bf
 def _benchmarks(matcher: Matcher, folder: Path, bi_thresholds: dict[str, float]) -> dict[str, float]:
     "The figures of a benchmark's sets, which share their candidates, with everything fitted as it is."
     sets = read_golden_dir(folder, matcher.attributes)
@@ -312,9 +386,9 @@ def _notes(metrics: dict[str, float], matcher: Matcher, golden: GoldenSet) -> li
     return notes
 
 # %% ../nbs/05_full_pipeline.ipynb #8f72a6e4
-def _fitted(folder: Path, top_k: int, threshold: float | None) -> tuple[Matcher, dict[str, GoldenSet], pd.DataFrame, dict[str, float]]:
+def _fitted(folder: Path, top_k: int, threshold: float | None, runtime: str, converted: Path, out: Path) -> tuple[Matcher, dict[str, GoldenSet], pd.DataFrame, dict[str, float]]:
     "The matcher with everything fitted, the sets, dev's scored pairs, and the cosine's own thresholds."
-    matcher, sets = _assemble(folder, top_k), {s: split_set(folder / "data", s) for s in ("train", "dev", "golden")}
+    matcher, sets = _assemble(folder, top_k, runtime, converted, out), {s: split_set(folder / "data", s) for s in ("train", "dev", "golden")}
     matcher.config |= fit_gate_on(matcher, sets.pop("train"), sets["dev"])
     dev = score_set(matcher, sets["dev"], fitting=True)
     calibrate(matcher, dev, sets["dev"], threshold)
@@ -326,6 +400,7 @@ def run_pipeline(
     top_k: int = 100,  # candidates a sentence
     threshold: float | None = None,  # probability from which an ad's match counts; None: the best on dev
     golden_dir: str = "",  # folder of a benchmark to measure on as well
+    runtime: str = "fastest",  # of `core.runtimes`; fastest: measured here; torch: PyTorch, whatever else there is
     seed: int = 42,  # of the bootstrap
 ) -> dict[str, float]:  # `<set>.<metric>`
     "Build the model folder `<run>/model`, and measure it; writes `<run>/full_pipeline/{metrics.json,scored_*.parquet,ladder.csv,matches.parquet,report.html}`."
@@ -335,8 +410,10 @@ def run_pipeline(
     inputs += [folder / s / "model" for s in ("bi_train", "cross_train")] + ([resolve(golden_dir)] if golden_dir else [])
 
     def work(out: Path) -> dict[str, float]:
-        matcher, sets, dev, bi_thresholds = _fitted(folder, top_k, threshold)
-        matcher.save(folder / "model", folder / "bi_train" / "model", folder / "cross_train" / "model")
+        with tempfile.TemporaryDirectory() as d:
+            matcher, sets, dev, bi_thresholds = _fitted(folder, top_k, threshold, runtime, Path(d), out)
+            converted = Path(d) / matcher.config["runtime"]
+            matcher.save(folder / "model", folder / "bi_train" / "model", folder / "cross_train" / "model", converted if converted.is_dir() else None)
         golden = score_set(matcher, sets["golden"], fitting=True)
         metrics = _stock(folder) | measure(matcher, sets["golden"], bi_thresholds, golden)
         steps = ladder(dev, golden, sets, seed) if sets["golden"].by_sentence else None

@@ -89,6 +89,7 @@ def main(extras: list[str]):
         say("making .venv")
         venv.create(VENV, with_pip=True, clear=True)
     install_torch(next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")))
+    extras = extras if has_nvidia() else ["fast", *extras]
     target = f".[{','.join(extras)}]" if extras else "."
     say(f"jobmatch{target[1:]} and what it needs")
     install("--use-pep517", "-e", target, "-c", "constraints.txt")

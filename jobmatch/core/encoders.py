@@ -197,7 +197,7 @@ def encode(
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 # %% ../../nbs/core/encoders.ipynb #5d5b4b49
-_STEP = 16  # tokens
+_STEP = 8  # tokens
 
 
 def _alike(
@@ -213,29 +213,33 @@ def _alike(
             yield length, rows[begin : begin + batch_size]
 
 
-def _forward(model, tokens: dict[str, list], rows: list[int], length: int) -> dict:
-    "What a model computes of some tokenized texts, padded to a length."
+def _forward(model, tokens: dict[str, list], rows: list[int], length: int) -> dict[str, np.ndarray]:  # float32
+    "What a model computes of some tokenized texts, padded to a length; see `core.runtimes` for `compiled`."
     import torch
 
+    some = {k: [v[i] for i in rows] for k, v in tokens.items()}
+    kind = "pt" if getattr(model, "compiled", None) is None else "np"
+    features = model.tokenizer.pad(some, padding="max_length", max_length=length, return_tensors=kind)
+    if kind == "np":
+        return model.compiled(dict(features))
     model.eval()  # a trainer measures in between
-    features = model.tokenizer.pad({k: [v[i] for i in rows] for k, v in tokens.items()}, padding="max_length", max_length=length, return_tensors="pt")
     with torch.inference_mode():
-        return model({k: v.to(model.device) for k, v in features.items()})
+        out = model({k: v.to(model.device) for k, v in features.items()})
+    return {k: out[k].float().cpu().numpy() for k in ("sentence_embedding", "token_embeddings", "scores") if k in out}
 
 # %% ../../nbs/core/encoders.ipynb #057ea28d
 def encode_words(
     model: "sentence_transformers.SentenceTransformer",
-    texts: list[str],  # sentences, without prefixes
+    texts: list[str],  # sentences or names, without prefixes
+    kind: str = "query",  # `query` for sentences, `document` for names: chooses the prefix
     batch_size: int = 32,
 ) -> tuple[np.ndarray, list[np.ndarray]]:  # float32 [n texts, dim]; for each text float32 [n tokens, dim]; rows of unit length
     "Embed sentences, and the tokens of each."
-    import torch
-
     vectors, words = np.zeros((len(texts), model.get_embedding_dimension()), dtype=np.float32), [np.zeros((0, 0))] * len(texts)
     if not texts:
         return vectors, words
-    unit = lambda x: torch.nn.functional.normalize(x.float(), dim=-1).cpu().numpy()
-    tokens = model.tokenizer([model.prompts["query"] + t for t in texts], truncation=True, max_length=model.max_seq_length)
+    unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    tokens = model.tokenizer([model.prompts[kind] + t for t in texts], truncation=True, max_length=model.max_seq_length)
     for length, rows in _alike([len(x) for x in tokens["input_ids"]], batch_size):
         out = _forward(model, tokens, rows, length)
         vectors[rows] = unit(out["sentence_embedding"])
@@ -259,7 +263,7 @@ def score_pairs(
     tokens = model.tokenizer([a for a, _ in pairs], [b for _, b in pairs], truncation=True, max_length=model.max_length)
     with tqdm(total=len(pairs), desc="read pairs", unit="pair", disable=not progress) as bar:
         for length, rows in _alike([len(x) for x in tokens["input_ids"]], batch_size):
-            logits[rows] = _forward(model, tokens, rows, length)["scores"].float().cpu().numpy().reshape(-1)
+            logits[rows] = _forward(model, tokens, rows, length)["scores"].reshape(-1)
             bar.update(len(rows))
     return logits
 

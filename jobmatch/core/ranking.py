@@ -14,7 +14,7 @@ import pandas as pd
 from .metrics import apply_calibration, best_threshold, fit_calibration, threshold_sweep
 
 # %% ../../nbs/core/ranking.ipynb #85d2eb53
-RETRIEVED = ["bi", "gap", "token", "token_gap", "cover", "cover_gap", "exact", "gate"]
+RETRIEVED = ["bi", "gap", "token", "token_gap", "late", "late_gap", "cover", "cover_gap", "exact", "gate"]
 FEATURES = [*RETRIEVED, "cross"]
 SHARPNESS = 10.0  # of the softmax over a sentence's words
 
