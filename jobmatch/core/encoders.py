@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from . import sources
+from .runs import resolve
 
 # %% ../../nbs/core/encoders.ipynb #c9ff13f4
 BI_PRESETS = {
@@ -38,7 +39,7 @@ def is_e5(
 ) -> bool:
     "Whether a model is of the E5 family by its name."
     path = Path(BI_PRESETS.get(str(name), {}).get("model", str(name)))
-    config = path / "config.json"
+    config = resolve(path) / "config.json"
     names = [path.name, path.parts[-3] if path.parts[-2:-1] == ("snapshots",) else ""]  # the hub's cache: models--owner--name/snapshots/commit
     names += [str(json.loads(config.read_text(encoding="utf-8")).get("_name_or_path", "")).rpartition("/")[2]] if config.is_file() else []
     return any(_E5.search(n) for n in names)
@@ -103,10 +104,11 @@ def _locate(name: str, presets: Iterable[str]) -> str:
 
     if name == "mini":
         return str(sources.model_path("mini"))
-    if (Path(name) / "config.json").is_file() or (Path(name) / "modules.json").is_file():
-        return str(name)
+    folder = resolve(name)
+    if (folder / "config.json").is_file() or (folder / "modules.json").is_file():
+        return str(folder)
     hint = f"the preset 'mini' works offline; presets: {', '.join(presets)}; or give the path of a model folder"
-    if Path(name).is_absolute() or Path(name).exists() or str(name).count("/") > 1:
+    if Path(name).is_absolute() or folder.exists() or str(name).count("/") > 1:
         raise ModelError(f"{name}: no model folder (neither config.json nor modules.json in it); {hint}")
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return name

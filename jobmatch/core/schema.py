@@ -9,7 +9,6 @@ __all__ = ['Job', 'Attribute', 'Label', 'Evidence', 'Match', 'passages', 'conten
 # %% ../../nbs/core/schema.ipynb #9653d1e7
 import csv
 import hashlib
-import io
 import json
 import re
 import sys
@@ -235,9 +234,12 @@ def _open_quote(lines: list[str], delimiter: str) -> bool:
     return len(list(csv.reader(lines + ["x"], delimiter=delimiter))) == len(list(csv.reader(lines, delimiter=delimiter)))
 
 # %% ../../nbs/core/schema.ipynb #ee645e1d
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")  # as `csv` has lines; an io.StringIO would hold four bytes a character
+
+
 def _read_csv(path: Path, bad: list[Problem]) -> pd.DataFrame:
     "A table of strings with the row numbers as index; unreadable rows go to `bad`."
-    lines = list(io.StringIO(read_text(path), newline=""))
+    lines = _LINE.findall(read_text(path))
     delimiter = max("\t,;|", key=lambda d: len(next(csv.reader(lines[:1], delimiter=d), [])))
     header, rows, numbers = None, [], []
     for number, (fields, raw, unclosed) in enumerate(_records(lines, delimiter), 1):
