@@ -56,6 +56,30 @@ def _sets(data: Path, golden_dir: str) -> list[GoldenSet]:
     return sets
 
 
+def _measure(
+    encoder: "sentence_transformers.SentenceTransformer",
+    sets: list[GoldenSet],  # dev first
+    fixed: float | None,  # threshold; None: dev's best
+    top_k: int,
+    model: str,  # stock or trained
+) -> tuple[dict[str, float], list[pd.DataFrame], list[pd.DataFrame]]:  # figures, by threshold, by top-N
+    "All figures of one encoder."
+    suffix, metrics, thresholds, top_n, chosen, indexes = "_stock" if model == "stock" else "", {}, [], [], {}, {}
+    for golden in sets:
+        names = tuple(golden.attributes.name)
+        if names not in indexes:
+            indexes[names] = build_index(encode(encoder, list(names), "document", progress=True))
+        found = retrieve(encoder, golden, indexes[names], top_k, progress=True)
+        for level, (key, rows, unit, gold) in levels(found, golden).items():
+            n_gold = int(gold.map(len).sum())
+            sweep = threshold_sweep(rows.score, rows.hit, n_gold)
+            cut = chosen.setdefault(level, best_threshold(sweep) if fixed is None else fixed)
+            metrics |= {f"{key}{suffix}.{k}": v for k, v in report(rows, unit, gold, cut).items()}
+            thresholds.append(sweep.iloc[:: max(len(sweep) // 400, 1)].assign(set=key, model=model))
+            top_n.append(top_n_sweep(rows[unit], rows.score, rows.hit, n_gold).assign(set=key, model=model))
+    return metrics, thresholds, top_n
+
+# %% ../nbs/02_bi_eval.ipynb #a75398ce
 def eval_bi(
     run: str,  # run folder with the data and bi_train stages
     threshold: float | None = None,  # cosine from which a match counts; None: 0.9 for an E5 as it comes, else the best on dev
@@ -70,25 +94,14 @@ def eval_bi(
 
     def work(out: Path) -> dict[str, float]:
         trained = read_json(folder / "bi_train" / "run.json")["parameters"]
-        stock = trained["model"]
+        stock, weights = trained["model"], str(folder / "bi_train" / "model")
         sets, metrics, thresholds, top_n = _sets(data, golden_dir), {}, [], []
-        systems = [("_stock", stock), ("", str(folder / "bi_train" / "model"))]
-        for suffix, name in systems if trained["epochs"] else systems[1:]:
-            encoder, chosen, indexes = load_bi(name), {}, {}
-            fixed = _fixed_threshold(threshold, stock, trained=not suffix and bool(trained["epochs"]))
-            for golden in sets:
-                names = tuple(golden.attributes.name)
-                if names not in indexes:
-                    indexes[names] = build_index(encode(encoder, list(names), "document", progress=True))
-                found = retrieve(encoder, golden, indexes[names], top_k, progress=True)
-                for level, (key, rows, unit, gold) in levels(found, golden).items():
-                    n_gold = int(gold.map(len).sum())
-                    sweep = threshold_sweep(rows.score, rows.hit, n_gold)
-                    cut = chosen.setdefault(level, best_threshold(sweep) if fixed is None else fixed)  # dev comes first
-                    metrics |= {f"{key}{suffix}.{k}": v for k, v in report(rows, unit, gold, cut).items()}
-                    tag = dict(set=key, model="stock" if suffix else "trained")
-                    thresholds.append(sweep.iloc[:: max(len(sweep) // 400, 1)].assign(**tag))
-                    top_n.append(top_n_sweep(rows[unit], rows.score, rows.hit, n_gold).assign(**tag))
+        for model, name in [("stock", stock), ("trained", weights)] if trained["epochs"] else [("trained", weights)]:
+            fixed = _fixed_threshold(threshold, stock, trained=model == "trained" and bool(trained["epochs"]))
+            found = _measure(load_bi(name), sets, fixed, top_k, model)
+            metrics |= found[0]
+            thresholds += found[1]
+            top_n += found[2]
         write_frame(pd.concat(thresholds), out / "thresholds.parquet")
         write_frame(pd.concat(top_n), out / "top_n.parquet")
         write_json(out / "metrics.json", metrics)

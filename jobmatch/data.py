@@ -250,12 +250,13 @@ def _read(source: str, columns: dict | None, n_jobs: int, seed: int, allow_pickl
     return attributes, jobs, labels
 
 
-def _items(jobs: pd.DataFrame, labels: pd.DataFrame) -> Iterator[dict]:
-    "Each job with its labels, as plain data."
+def _items(jobs: Path, labels: pd.DataFrame) -> Iterator[dict]:
+    "Each job of the table with its labels, as plain data."
     of_job, columns = labels.groupby("job_id").indices, ("attribute_id", "label", "sentence", "start", "end", "source")
     values = {c: labels[c].astype(object).where(labels[c].notna(), None).to_numpy() for c in columns}
-    for job in jobs[["job_id", "text", "split"]].itertuples(index=False):
-        yield dict(job._asdict(), labels=[{c: values[c][i] for c in columns} for i in of_job.get(job.job_id, ())])
+    for some in read_pieces(jobs, ["job_id", "text", "split"], rows=1000):
+        for job in some.to_dict("records"):
+            yield dict(job, labels=[{c: values[c][i] for c in columns} for i in of_job.get(job["job_id"], ())])
 
 
 def _inputs(source: str, spacy_model: str) -> list[Path]:
@@ -338,13 +339,14 @@ def make_data(
             left.unlink()
         problems = []
         attributes, jobs, labels = _read(source, columns, n_jobs, seed, allow_pickle, problems)
-        path = write_frame(attributes, out / "attributes.parquet")
-        write_frame(jobs, out / "jobs.parquet")
+        path, n_ads = write_frame(attributes, out / "attributes.parquet"), len(jobs)
+        ads = write_frame(jobs, out / "jobs.parquet")
+        del jobs  # from here on a few at a time
         write_frame(_clean_samples(load_samples(source, attributes)), out / "source_samples.parquet")
         made_from = dict(attributes=str(path), sha256=digest(path), negatives=negatives, seed=seed, spacy_model=spacy_model)
-        shards = map_shards(_items(jobs, labels), partial(make_shard, **made_from), out / "shards", key={**made_from, "attributes": ""},
-                            shard_size=shard_size, n_workers=n_workers, desc="split jobs" if len(jobs) > shard_size else "", n_items=len(jobs))
-        del jobs, labels
+        shards = map_shards(_items(ads, labels), partial(make_shard, **made_from), out / "shards", key={**made_from, "attributes": ""},
+                            shard_size=shard_size, n_workers=n_workers, desc="split jobs" if n_ads > shard_size else "", n_items=n_ads)
+        del labels
         problems += _assemble(out, shards, seed)
         _drop_jobs(out, problems)
         write_frame(problems_frame(problems), out / "rejects.csv")

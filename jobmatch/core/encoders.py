@@ -141,9 +141,10 @@ def load_bi(
 
 # %% ../../nbs/core/encoders.ipynb #ffcba6c9
 def _is_sentence_encoder(path: str) -> bool:
-    "Whether a folder holds a bi-encoder: modules that end in a vector rather than in a score."
-    modules = Path(path) / "modules.json"
-    return modules.is_file() and "Dense" not in modules.read_text(encoding="utf-8")
+    "Whether a folder holds a bi-encoder, by what Sentence Transformers wrote down when it saved it; a cross-encoder it saved has modules too."
+    about = Path(path) / "config_sentence_transformers.json"
+    kind = json.loads(about.read_text(encoding="utf-8")).get("model_type") if about.is_file() else None
+    return (Path(path) / "modules.json").is_file() and kind in (None, "SentenceTransformer")
 
 
 def _fresh_cross(path: str, max_length: int, device: str, dtype: str) -> "sentence_transformers.CrossEncoder":
