@@ -171,13 +171,12 @@ def write_pieces(
 def read_pieces(
     path: str | Path,  # .parquet
     columns: list[str] | None = None,  # None: all
-    rows: int = PIECE,  # of a piece
 ) -> Iterator["pandas.DataFrame"]:
-    "Read a table piece by piece."
+    "Read a table of `write_pieces` piece by piece."
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path) as f:
-        yield from (batch.to_pandas() for batch in f.iter_batches(rows, columns=columns))
+        yield from (f.read_row_group(i, columns=columns).to_pandas() for i in range(f.num_row_groups))
 
 # %% ../../nbs/core/runs.ipynb #5211b37c
 _PACKAGES = ("jobmatch", "torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "spacy", "pandas", "numpy", "scikit-learn")
