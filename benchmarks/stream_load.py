@@ -93,6 +93,8 @@ def main() -> None:
     result = load_test(args.model or model_folder(), args.ads, args.latency_ads, args.max_batch)
     write_json(args.output, result)
     print({k: v for k, v in result.items() if k != "latencies"})
+    if result["ratio"] < 0.9:
+        raise SystemExit(f"the stream is slower than it should be beside the matcher alone: {result['ratio']} of its rate, less than 0.9")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ def train_bi(
     params = parameters(train_bi, locals())
     data = resolve(run) / "data"
     inputs = [data / f"{name}.parquet" for name in ("attributes", "dev_samples_1k", "train_samples_final", "source_samples", "sentences", "labels")]
+    inputs += [p for p in [resolve(model)] if (p / "config.json").is_file()]
 
     def work(folder: Path) -> dict[str, float]:
         from jobmatch.core.losses import MaskedMNRL

@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from .core.encoders import encode, encode_words, load_bi, pack_ad
-from .core.golden import split_set
+from .core.golden import GoldenSet, split_set
 from .core.late import embed_names, late_scores
 from .core.lexicon import build_lexicon, cover
 from .core.runs import parameters, read_frame, resolve, run_stage, write_frame
@@ -200,53 +200,80 @@ def _packed(
     return out.tolist()
 
 # %% ../nbs/03_cross_data.ipynb #5a84f411
+def _texts(data: Path, split: str, golden: GoldenSet, samples: pd.DataFrame, s: dict) -> pd.DataFrame:  # job_id, text, gold, complete
+    "The texts of a split whose marks say something: sentences, guessed ones too, and for the sentence level single lines."
+    texts = sentence_texts(golden.sentences, s["max_sentences"], s["silent"], s["seed"])
+    if not s["max_sentences"] or texts.empty:
+        texts = pd.concat([texts, guessed_texts(samples, set(texts.text))], ignore_index=True)
+    if split == "train" and s["max_lines"] and s["level"] == "sentence":
+        texts = pd.concat([texts, line_texts(read_frame(data / "source_samples.parquet"), s["max_lines"], s["seed"])], ignore_index=True)
+    return texts
+
+
+def _sentence_pairs(golden: GoldenSet, texts: pd.DataFrame, samples: pd.DataFrame, ranked: np.ndarray, s: dict) -> pd.DataFrame:
+    "Pairs of texts, and what labels deny."
+    jobs, ids = golden.jobs.to_dict(), golden.attributes.attribute_id.to_numpy()
+    hard = hard_candidates(texts, ranked, ids, jobs, s["near"])
+    pairs = text_pairs(texts.assign(all_gold=_banned(texts, jobs)), hard, golden.attributes, s["negatives"], s["random_negatives"], s["seed"])
+    asked = [*zip(golden.sentences.sentence, golden.sentences.gold), *zip(texts.text, texts.gold)]
+    right = {(normal(t), a) for t, gold in asked for a in gold}
+    given = samples.query("kind == 'hard'").rename(columns=dict(sentence="text"))
+    given = given[np.array([(normal(t), a) not in right for t, a in zip(given.text, given.attribute_id)], dtype=bool)]
+    return pd.concat([pairs, given.assign(passage=given.attribute_id.map(dict(zip(ids, golden.attributes.passage))))], ignore_index=True)
+
+# %% ../nbs/03_cross_data.ipynb #a450ffb6
+def _job_pairs(
+    golden: GoldenSet,
+    texts: pd.DataFrame,
+    labels: pd.DataFrame,  # of the split
+    ranked: np.ndarray,  # of `tempting`, for each of the texts
+    rank: Callable[[list[str]], np.ndarray],  # `tempting` for more texts
+    encoder: "sentence_transformers.SentenceTransformer",
+    s: dict,
+) -> pd.DataFrame:
+    "Pairs of whole ads."
+    ads = golden.sentences.groupby("job_id", sort=False).sentence.agg(list)
+    whole = job_texts(ads.map("\n".join).rename("text").reset_index(), labels, s["job_positives"], s["seed"])
+    found = _job_candidates(ranked, texts, whole, rank, golden.attributes.attribute_id.to_numpy(), s["top_k"])
+    pairs = text_pairs(whole, found, golden.attributes, s["negatives"] * s["job_positives"], s["random_negatives"], s["seed"])
+    return pairs.assign(text=_packed(pairs, ads, encoder))
+
+
 def split_pairs(
     data: Path,  # the run's data folder
     split: str,  # train or dev
     encoder: "sentence_transformers.SentenceTransformer",
     settings: dict,  # the stage's parameters
 ) -> pd.DataFrame:  # text, passage, label, job_id, attribute_id, level, kind
-    "Pairs of both levels of one split."
-    golden, s = split_set(data, split), settings
-    labels, attributes = read_frame(data / "labels.parquet"), golden.attributes
-    texts, samples = sentence_texts(golden.sentences, s["max_sentences"], s["silent"], s["seed"]), read_frame(data / f"{split}_samples_final.parquet")
-    if not s["max_sentences"] or texts.empty:
-        texts = pd.concat([texts, guessed_texts(samples, set(texts.text))], ignore_index=True)
-    if split == "train" and s["max_lines"]:
-        texts = pd.concat([texts, line_texts(read_frame(data / "source_samples.parquet"), s["max_lines"], s["seed"])], ignore_index=True)
-    ids, rank = attributes.attribute_id.to_numpy(), partial(tempting, encoder, attributes, top_k=s["top_k"])
+    "Pairs of one split."
+    golden, samples = split_set(data, split), read_frame(data / f"{split}_samples_final.parquet")
+    texts, rank = _texts(data, split, golden, samples, settings), partial(tempting, encoder, golden.attributes, top_k=settings["top_k"])
     ranked = rank(texts.text.tolist())
-    hard = hard_candidates(texts, ranked, ids, golden.jobs.to_dict(), s["near"])
-    texts = texts.assign(all_gold=_banned(texts, golden.jobs.to_dict()))
-    sentence = text_pairs(texts, hard, attributes, s["negatives"], s["random_negatives"], s["seed"]).assign(level="sentence")
-    jobs = golden.sentences.groupby("job_id", sort=False).sentence.agg("\n".join).rename("text").reset_index()
-    whole = job_texts(jobs, labels[labels.split == split], s["job_positives"], s["seed"])
-    found = _job_candidates(ranked, texts, whole, rank, ids, s["top_k"])
-    job = text_pairs(whole, found, attributes, s["negatives"] * s["job_positives"], s["random_negatives"], s["seed"]).assign(level="job")
-    job = job.assign(text=_packed(job, golden.sentences.groupby("job_id").sentence.agg(list), encoder))
-    asked = [*zip(golden.sentences.sentence, golden.sentences.gold), *zip(texts.text, texts.gold)]
-    right, given = {(normal(t), a) for t, gold in asked for a in gold}, samples.query("kind == 'hard'").rename(columns=dict(sentence="text"))
-    given = given[np.array([(normal(t), a) not in right for t, a in zip(given.text, given.attribute_id)], dtype=bool)]
-    given = given.assign(level="sentence", passage=given.attribute_id.map(dict(zip(ids, attributes.passage))))
-    columns = ["text", "passage", "label", "job_id", "attribute_id", "level", "kind"]
-    return pd.concat([sentence, given, job], ignore_index=True)[columns]
+    if settings["level"] == "sentence":
+        pairs = _sentence_pairs(golden, texts, samples, ranked, settings)
+    else:
+        pairs = _job_pairs(golden, texts, read_frame(data / "labels.parquet").query("split == @split"), ranked, rank, encoder, settings)
+    return pairs.assign(level=settings["level"])[["text", "passage", "label", "job_id", "attribute_id", "level", "kind"]]
 
 # %% ../nbs/03_cross_data.ipynb #2978aa92
 def make_pairs(
     run: str,  # run folder with the data and bi_train stages
+    level: str = "sentence",  # pairs to make: sentence or job
     negatives: int = 3,  # hard negatives for each text with gold
     random_negatives: int = 1,  # and negatives from anywhere in the taxonomy
     top_k: int = 100,  # candidates of which hard ones are drawn
     near: int = 12,  # ranks from which hard negatives are drawn where all marks are known; deeper ones elsewhere
     max_sentences: int = 0,  # train sentences with gold to take; 0: all
     silent: float = 1.0,  # sentences that ask for nothing, for each with gold
-    max_lines: int = 8000,  # single lines of the source to take; 0: none
-    job_positives: int = 4,  # gold attributes taken of each job, for the job level
+    max_lines: int = 8000,  # single lines of the source to take, at the sentence level; 0: none
+    job_positives: int = 4,  # gold attributes taken of each job, at the job level
     small: int = 2000,  # pairs in train_small and dev_small
     seed: int = 42,
-) -> dict[str, float]:  # number of pairs by split, level and label
+) -> dict[str, float]:  # number of pairs by split, level and kind
     "Write `<run>/cross_data/{train,dev,train_small,dev_small}` as Parquet and pickle."
     params = parameters(make_pairs, locals())
+    if level not in ("sentence", "job"):
+        raise ValueError(f"level is {level!r}; give sentence (a pair's text is a sentence) or job (it is the whole ad)")
     folder, data = resolve(run), resolve(run) / "data"
     names = ("attributes", "sentences", "labels", "train_samples_final", "dev_samples_final", "source_samples")
     inputs = [data / f"{n}.parquet" for n in names] + [folder / "bi_train" / "model"]
@@ -255,7 +282,7 @@ def make_pairs(
         encoder, counts = load_bi(str(folder / "bi_train" / "model")), {}
         for split in ("train", "dev"):
             pairs = split_pairs(data, split, encoder, params).sample(frac=1, random_state=seed)
-            for name, table in ((split, pairs), (f"{split}_small", pairs[pairs.level == "sentence"].head(small))):
+            for name, table in ((split, pairs), (f"{split}_small", pairs.head(small))):
                 for suffix in (".parquet", ".pkl"):
                     write_frame(table.reset_index(drop=True), out / f"{name}{suffix}")
             counts |= {f"{split}.{level}_{kind}": float(n) for (level, kind), n in pairs.groupby(["level", "kind"]).size().items()}

@@ -48,7 +48,7 @@ def precision_on_dev(
 def _level(path: Path, level: str) -> pd.DataFrame:
     pairs = read_frame(path)
     if level not in set(pairs.level):
-        raise ValueError(f"{path}: no pairs of level {level!r}; it has {', '.join(sorted(set(pairs.level)))}")
+        raise ValueError(f"{path}: no pairs of level {level!r}; it has {', '.join(sorted(set(pairs.level)))}: give 03_cross_data the same level")
     return pairs[pairs.level == level].reset_index(drop=True)
 
 # %% ../nbs/04_cross_train.ipynb #0563d001
@@ -69,7 +69,7 @@ def train_cross(
     "Train the cross-encoder on `<run>/cross_data`; writes `<run>/cross_train/model` and `history.csv`."
     params = parameters(train_cross, locals())
     inputs = [resolve(run) / "cross_data" / f"{n}.parquet" for n in ("train", "dev")]
-    inputs += [] if model else [resolve(run) / "bi_train" / "model"]
+    inputs += [p for p in [resolve(model)] if (p / "config.json").is_file()] if model else [resolve(run) / "bi_train" / "model"]
 
     def work(folder: Path) -> dict[str, float]:
         import torch

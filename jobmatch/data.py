@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -250,19 +251,51 @@ def _read(source: str, columns: dict | None, n_jobs: int, seed: int, allow_pickl
     return attributes, jobs, labels
 
 
-def _items(jobs: pd.DataFrame, labels: pd.DataFrame) -> Iterator[dict]:
-    "Each job with its labels, as plain data."
-    of_job, columns = labels.groupby("job_id").indices, ("attribute_id", "label", "sentence", "start", "end", "source")
-    values = {c: labels[c].astype(object).where(labels[c].notna(), None).to_numpy() for c in columns}
-    for job in jobs[["job_id", "text", "split"]].itertuples(index=False):
-        yield dict(job._asdict(), labels=[{c: values[c][i] for c in columns} for i in of_job.get(job.job_id, ())])
-
-
 def _inputs(source: str, spacy_model: str) -> list[Path]:
     models = [p for p in [resolve(spacy_model)] if spacy_model and p.exists()]
     if source == "esco":
         return [fetch("esco"), fetch("esco_labels"), resolve("data/lines"), resolve("data/esco"), *models]
     return [fetch(source), *models] if source in WHEELS else [p for p in [resolve(source)] if p.exists()] + models
+
+# %% ../nbs/00_data.ipynb #aa024e4a
+def _in_order(labels: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
+    "The labels as their jobs come, in columns that Parquet can hold."
+    place = labels["job_id"].map({j: i for i, j in enumerate(jobs["job_id"])})
+    labels = labels.iloc[np.argsort(place.to_numpy(), kind="stable")][["job_id", "attribute_id", "label", "sentence", "start", "end", "source"]]
+    return labels.assign(sentence=labels["sentence"].astype(object).where(labels["sentence"].notna(), None)).astype(dict(label="int64", start="Int64", end="Int64"))
+
+
+def _rows(path: Path, columns: list[str] | None = None) -> Iterator[dict]:
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as f:
+        for batch in f.iter_batches(1000, columns=columns):
+            yield from batch.to_pylist()
+
+
+def _items(
+    jobs: Path,  # job_id, text, split
+    labels: Path,  # of `_in_order`
+) -> Iterator[dict]:
+    "Each job with its labels, as plain data."
+    of_jobs = groupby(_rows(labels), lambda x: x["job_id"])
+    job_id, mine = next(of_jobs, (None, ()))
+    for job in _rows(jobs, ["job_id", "text", "split"]):
+        found = list(mine) if job["job_id"] == job_id else []
+        if found:
+            job_id, mine = next(of_jobs, (None, ()))
+        yield dict(job, labels=[{c: v for c, v in x.items() if c != "job_id"} for x in found])
+
+
+def _give_back() -> None:
+    "Return freed memory to the system, where that can be asked for."
+    import ctypes
+
+    import pyarrow
+
+    pyarrow.default_memory_pool().release_unused()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc has it
+        trim(0)
 
 # %% ../nbs/00_data.ipynb #397dae3f
 def _assemble(out: Path, shards: list[Path], seed: int) -> list[Problem]:
@@ -338,13 +371,15 @@ def make_data(
             left.unlink()
         problems = []
         attributes, jobs, labels = _read(source, columns, n_jobs, seed, allow_pickle, problems)
-        path = write_frame(attributes, out / "attributes.parquet")
-        write_frame(jobs, out / "jobs.parquet")
+        path, n_ads = write_frame(attributes, out / "attributes.parquet"), len(jobs)
+        ads, marks = write_frame(jobs, out / "jobs.parquet"), write_frame(_in_order(labels, jobs), out / ".labels.parquet")
+        del jobs, labels
+        _give_back()
         write_frame(_clean_samples(load_samples(source, attributes)), out / "source_samples.parquet")
         made_from = dict(attributes=str(path), sha256=digest(path), negatives=negatives, seed=seed, spacy_model=spacy_model)
-        shards = map_shards(_items(jobs, labels), partial(make_shard, **made_from), out / "shards", key={**made_from, "attributes": ""},
-                            shard_size=shard_size, n_workers=n_workers, desc="split jobs" if len(jobs) > shard_size else "", n_items=len(jobs))
-        del jobs, labels
+        shards = map_shards(_items(ads, marks), partial(make_shard, **made_from), out / "shards", key={**made_from, "attributes": ""},
+                            shard_size=shard_size, n_workers=n_workers, desc="split jobs" if n_ads > shard_size else "", n_items=n_ads)
+        marks.unlink()
         problems += _assemble(out, shards, seed)
         _drop_jobs(out, problems)
         write_frame(problems_frame(problems), out / "rejects.csv")

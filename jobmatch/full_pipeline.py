@@ -26,6 +26,7 @@ from .core.ranking import (JOB_FEATURES, context, fit_gate, fit_ranker, fit_rank
 from .core.runs import parameters, read_frame, read_json, resolve, run_stage, write_frame, write_json
 from .core.runtimes import OPENVINO, convert, rate, runtimes, torch_runtime, use_runtime
 from .core.schema import Match
+from .core.text import load_nlp
 
 # %% ../nbs/05_full_pipeline.ipynb #dacbd8f6
 def score_set(
@@ -354,8 +355,9 @@ def _assemble(run: Path, top_k: int, runtime: str, folder: Path, out: Path) -> M
     attributes, labels = read_frame(data / "attributes.parquet"), read_frame(data / "labels.parquet")
     trained = read_json(run / "cross_train" / "run.json")["parameters"]
     models = dict(bi=load_bi(str(run / "bi_train" / "model"))) | (dict(cross=load_cross(str(run / "cross_train" / "model"))) if trained["epochs"] else {})
+    nlp = load_nlp(read_json(data / "run.json")["parameters"].get("spacy_model") or None)  # ads are split in use as they were for training
     config = dict(top_k=top_k, level=trained["level"], runtime=_computing(run, models, runtime, folder, out), model_version="", gate=None, gate_from=-1e9)
-    return make_matcher(models["bi"], models.get("cross"), attributes.assign(frequency=frequencies(attributes, labels)), config, progress=True)
+    return make_matcher(models["bi"], models.get("cross"), attributes.assign(frequency=frequencies(attributes, labels)), config, nlp, progress=True)
 
 # %% ../nbs/05_full_pipeline.ipynb #a2dbd4bf
 def _benchmarks(matcher: Matcher, folder: Path, bi_thresholds: dict[str, float]) -> dict[str, float]:
@@ -406,8 +408,9 @@ def run_pipeline(
     "Build the model folder `<run>/model`, and measure it; writes `<run>/full_pipeline/{metrics.json,scored_*.parquet,ladder.csv,matches.parquet,report.html}`."
     params = parameters(run_pipeline, locals())
     folder, data = resolve(run), resolve(run) / "data"
-    inputs = [data / f"{n}.parquet" for n in ("attributes", "jobs", "sentences", "labels")]
+    inputs = [data / f"{n}.parquet" for n in ("attributes", "jobs", "sentences", "labels")] + [folder / s / "run.json" for s in ("data", "cross_train")]
     inputs += [folder / s / "model" for s in ("bi_train", "cross_train")] + ([resolve(golden_dir)] if golden_dir else [])
+    inputs += [p for p in [folder / "bi_eval" / "metrics.json"] if p.is_file()]  # of `_stock`
 
     def work(out: Path) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as d:

@@ -28,7 +28,7 @@ def _make(stage: str, run: str) -> None:
     from jobmatch.full_pipeline import run_pipeline
 
     make = dict(data=lambda: make_data(run, source="onet", n_jobs=24, n_workers=0), bi_train=lambda: train_bi(run), bi_eval=lambda: eval_bi(run),
-                cross_data=lambda: make_pairs(run, max_sentences=120, max_lines=200, job_positives=1, small=200),
+                cross_data=lambda: make_pairs(run, max_sentences=120, max_lines=200, small=200),
                 cross_train=lambda: train_cross(run), full_pipeline=lambda: run_pipeline(run, runtime="torch"))
     make[stage]()
 

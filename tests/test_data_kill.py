@@ -1,5 +1,6 @@
-"A data stage that is killed with SIGKILL and started again ends with the files of one that was left in peace."
+"A data stage ends with the same files whatever number of workers makes them, and however often it was killed and started again."
 
+import errno
 import os
 import random
 import signal
@@ -8,19 +9,21 @@ import sys
 import time
 
 import psutil
+import pytest
 
-from jobmatch.core.runs import digest, root
+from jobmatch.core.runs import digest, read_json, root
+from jobmatch.core.shards import map_shards
 
 ARGUMENTS = ["--source", "onet", "--n_jobs", "300", "--shard_size", "4", "--seed", "7"]
 
 
-def start(run, workers):
-    command = [sys.executable, "-m", "jobmatch.data", str(run), *ARGUMENTS, "--n_workers", str(workers)]
+def start(run, workers, arguments=ARGUMENTS):
+    command = [sys.executable, "-m", "jobmatch.data", str(run), *arguments, "--n_workers", str(workers)]
     return subprocess.Popen(command, cwd=root(), env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def finish(run, workers):
-    process = start(run, workers)
+def finish(run, workers, arguments=ARGUMENTS):
+    process = start(run, workers, arguments)
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 0, errors.decode()
 
@@ -44,8 +47,52 @@ def final_files(run):
     return {p.name: digest(p) for p in (run / "data").glob("*.*") if p.suffix in (".parquet", ".pkl", ".csv")}
 
 
-def finished_shards(run):
-    return {p.name: p.stat().st_mtime_ns for p in (run / "data" / "shards").glob("[!.]*-*") if p.is_dir()}
+def finished_shards(run, where="data/shards"):
+    return {p.name: p.stat().st_mtime_ns for p in (run / where).glob("[!.]*-*") if p.is_dir()}
+
+
+def write_folder(folder):
+    "Sixty ads in users' files, with labels that quote, that quote what is not there, and that say nothing of the place; one ad has no text."
+    trades = ["weld steel pipes", "bake bread and rolls", "drive heavy lorries", "sell shoes to customers"]
+    folder.mkdir()
+    (folder / "Defs.tsv").write_text("attribute_id\tname\n" + "".join(f"a{i}\t{t}\n" for i, t in enumerate(trades)))
+    ads = [f"Shop {i} hires!\nYou {trades[i % 4]} in shop {i}. You like team {i}.\n<b>Apply</b> by mail." for i in range(60)]
+    (folder / "jobs.csv").write_text("job_id,text\n" + "".join(f'j{i},"{"" if i == 33 else ad}"\n' for i, ad in enumerate(ads)))
+    quotes = ["You {0} in shop {1}.", "", "You {0} by the sea."]
+    rows = [f"j{i},a{i % 4},1,{quotes[i % 3].format(trades[i % 4], i)}\nj{i},a{(i + 1) % 4},0,You like team {i}.\n" for i in range(60)]
+    (folder / "all_labeled_data_1.csv").write_text("job_id,attribute_id,label,sentence\n" + "".join(rows))
+
+
+def test_the_number_of_workers_does_not_show(tmp_path):
+    write_folder(tmp_path / "mine")
+    found = {}
+    for workers, shard_size in ((0, 100), (1, 7), (3, 4)):
+        run = tmp_path / f"{workers}-{shard_size}"
+        finish(run, workers, ["--source", str(tmp_path / "mine"), "--shard_size", str(shard_size)])
+        found[workers, shard_size] = final_files(run), read_json(run / "data" / "run.json")["metrics"]
+    assert len(found[0, 100][0]) == 14 and found[0, 100][1]["rejects"] == 3 + 20  # the ad without text and its labels, and quotes that are not there
+    assert all(f == found[0, 100] for f in found.values())
+
+
+def write_items(items, folder):
+    "Writes a shard; that of item 5 goes to a full disk until there is a file `room`."
+    full = 5 in items and not (folder.parents[1] / "room").exists()
+    with open("/dev/full" if full else folder / "items", "w") as file:
+        file.write(f"{items}")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_worker_that_finds_the_disk_full_says_so(tmp_path, workers):
+    make = lambda: map_shards(range(12), write_items, tmp_path / "shards", key={}, shard_size=2, n_workers=workers)
+    with pytest.raises(OSError) as error:
+        make()
+    assert error.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "shards").glob(".*.tmp")) and not list((tmp_path / "shards").glob("000002-*"))
+    before = finished_shards(tmp_path, "shards")
+    assert {name[:6] for name in before} >= {"000000", "000001"}
+    (tmp_path / "room").touch()
+    assert [(s / "items").read_text() for s in make()] == [f"[{i}, {i + 1}]" for i in range(0, 12, 2)]
+    assert before.items() <= finished_shards(tmp_path, "shards").items()
 
 
 def test_killed_runs_end_with_the_same_bytes(tmp_path):

@@ -1,9 +1,9 @@
-"Folders in the original system's files: labels of whole jobs alone, and half of them with their sentence."
+"Folders in the original system's files: labels of whole jobs alone, and half of them with their sentence; by sentences, and by whole ads."
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
+import spacy
 
 from jobmatch.bi_eval import eval_bi
 from jobmatch.bi_train import train_bi
@@ -33,15 +33,24 @@ def write_folder(folder: Path, with_sentence: float) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("with_sentence", [0.0, 0.5])
-def test_labels_of_whole_jobs_train_calibrate_and_match(tmp_path, with_sentence):
+def write_splitter(folder: Path) -> str:
+    "A spaCy pipeline of another kind than the embedded one."
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    nlp.to_disk(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("with_sentence, level", [(0.0, "sentence"), (0.5, "sentence"), (0.0, "job")])
+def test_labels_of_whole_jobs_train_calibrate_and_match(tmp_path, with_sentence, level):
     run = str(tmp_path / "run")
-    make_data(run, str(write_folder(tmp_path / "mine", with_sentence)), n_workers=0)
+    make_data(run, str(write_folder(tmp_path / "mine", with_sentence)), n_workers=0, spacy_model=write_splitter(tmp_path / "splitter"))
     train_bi(run, epochs=0)
     figures = eval_bi(run)
-    make_pairs(run, max_lines=0, job_positives=1, small=100)
-    train_cross(run, max_pairs=96)
-    figures |= run_pipeline(run)
+    make_pairs(run, level=level, max_lines=0, job_positives=1, small=100)
+    assert set(read_frame(tmp_path / "run" / "cross_data" / "train.parquet").level) == {level}  # no other is made
+    train_cross(run, level=level, max_pairs=96)
+    figures |= run_pipeline(run, top_k=10)
     assert 0 < figures["jobs_golden.f1"] <= 1 and figures["jobs_golden.recall@100"] > 0
     assert ("golden.f1" in figures) == ("dev.f1" in figures) == (with_sentence > 0)  # no figure by sentence rests on guessed places
     labels = read_frame(tmp_path / "run" / "data" / "labels.parquet")
@@ -51,5 +60,6 @@ def test_labels_of_whole_jobs_train_calibrate_and_match(tmp_path, with_sentence)
     hits = sum(pair in right for pair in zip(matches.job_id, matches.attribute_id))
     f1 = 2 * hits / (len(matches) + gold)  # right matches count as right, wherever their label comes from
     assert f1 == pytest.approx(figures["jobs_golden.f1"], abs=0.03)
-    ad = read_frame(tmp_path / "run" / "data" / "jobs.parquet").text.iloc[0]
-    assert isinstance(pd.DataFrame([m.to_dict() for m in Matcher.load(tmp_path / "run").match(ad, top_n=3)[0]]), pd.DataFrame)
+    ad, matcher = read_frame(tmp_path / "run" / "data" / "jobs.parquet").text.iloc[0], Matcher.load(tmp_path / "run")
+    assert matcher.nlp.pipe_names == ["sentence_rules", "sentencizer"]  # as the data stage split
+    assert matcher.config["level"] == level and len(matcher.match(ad, top_n=3)[0]) == 3

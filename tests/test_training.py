@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,7 +75,15 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, name, processes)
     n_steps = len(set(weights[0]))
     assert n_steps in (9, 10)  # 34 to 36 different rows in batches of 8, twice; in the middle of the second pass it is killed
     kill_at(8, tmp_path / "first.log", processes, "stage", name, killed)
-    assert list((killed / stage).glob("checkpoints-*/checkpoint-6"))
+    last = next((killed / stage).glob("checkpoints-*/checkpoint-6"))
+    torn = Path(shutil.copytree(last, last.with_name("checkpoint-9")))  # one that a kill left half written
+    next(torn.glob("rng_state*")).write_bytes(b"")
+    if processes > 1:  # a training of another number of processes takes other batches, so it does not go on from these
+        kept = shutil.copytree(killed, tmp_path / "kept")
+        kill_at(1, tmp_path / "alone.log", 1, "stage", name, killed)
+        assert (tmp_path / "alone.0").read_text().split() == weights[0][:1]
+        shutil.rmtree(killed)
+        kept.rename(killed)
     finish(processes, "stage", name, killed, tmp_path / "second.log")
     assert all((tmp_path / f"second.{i}").read_text().split() == weights[0][6:] for i in range(processes)), "other steps than the seventh to the last"
     assert digest(killed / stage / "model" / "model.safetensors") == digest(peace / stage / "model" / "model.safetensors")
@@ -86,15 +95,27 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, name, processes)
     pd.testing.assert_frame_equal(*history)
 
 
-def test_two_processes_train_one_model_and_measure_it_once(tmp_path):
-    run = small_run(tmp_path)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "jobmatch.bi_train", str(run)]
-    done = subprocess.run([*launch, "--batch_size", "8", "--eval_steps", "2"], env=ENV, capture_output=True, text=True, timeout=900)
+def call(*words: object) -> str:
+    done = subprocess.run([*map(str, words)], env=ENV, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_two_processes_train_one_model_measure_it_once_and_jobmatch_run_keeps_it(tmp_path):
+    run = small_run(tmp_path)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "jobmatch.bi_train", run]
+    call(*launch, "--batch_size", 8, "--eval_steps", 2)
     record, history = read_json(run / "bi_train" / "run.json"), pd.read_csv(run / "bi_train" / "history.csv")
     assert record["processes"] == 2 and set(record["metrics"]) > {"dev_1k.recall@10", "dev_1k_stock.recall@10"}
     assert history.step.max() == 3 and history.best.sum() == 1  # 36 rows at most, in steps of 16
     assert (run / "bi_train" / "model" / "model.safetensors").is_file() and not list((run / "bi_train").glob("checkpoints-*"))
+    made = digest(run / "bi_train")
+    again = [Path(sys.executable).with_name("jobmatch"), "run", "--run", run, "--stages", "01"]
+    assert "batch_size=8, as it was made" in call(*again)
+    assert digest(run / "bi_train") == made
+    assert "eval_steps=2, as it was made" in call(*again, "-p", "batch_size=9")  # who names one parameter keeps the others
+    record = read_json(run / "bi_train" / "run.json")
+    assert (record["processes"], record["parameters"]["batch_size"], record["parameters"]["eval_steps"]) == (1, 9, 2)
 
 
 @pytest.mark.parametrize("options", [dict(words=0.0), dict(words=1.0), dict(mini_batch_size=2)])

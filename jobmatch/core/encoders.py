@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from . import sources
+from .runs import resolve
 
 # %% ../../nbs/core/encoders.ipynb #c9ff13f4
 BI_PRESETS = {
@@ -38,7 +39,7 @@ def is_e5(
 ) -> bool:
     "Whether a model is of the E5 family by its name."
     path = Path(BI_PRESETS.get(str(name), {}).get("model", str(name)))
-    config = path / "config.json"
+    config = resolve(path) / "config.json"
     names = [path.name, path.parts[-3] if path.parts[-2:-1] == ("snapshots",) else ""]  # the hub's cache: models--owner--name/snapshots/commit
     names += [str(json.loads(config.read_text(encoding="utf-8")).get("_name_or_path", "")).rpartition("/")[2]] if config.is_file() else []
     return any(_E5.search(n) for n in names)
@@ -103,10 +104,11 @@ def _locate(name: str, presets: Iterable[str]) -> str:
 
     if name == "mini":
         return str(sources.model_path("mini"))
-    if (Path(name) / "config.json").is_file() or (Path(name) / "modules.json").is_file():
-        return str(name)
+    folder = resolve(name)
+    if (folder / "config.json").is_file() or (folder / "modules.json").is_file():
+        return str(folder)
     hint = f"the preset 'mini' works offline; presets: {', '.join(presets)}; or give the path of a model folder"
-    if Path(name).is_absolute() or Path(name).exists() or str(name).count("/") > 1:
+    if Path(name).is_absolute() or folder.exists() or str(name).count("/") > 1:
         raise ModelError(f"{name}: no model folder (neither config.json nor modules.json in it); {hint}")
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return name
@@ -139,9 +141,10 @@ def load_bi(
 
 # %% ../../nbs/core/encoders.ipynb #ffcba6c9
 def _is_sentence_encoder(path: str) -> bool:
-    "Whether a folder holds a bi-encoder: modules that end in a vector rather than in a score."
-    modules = Path(path) / "modules.json"
-    return modules.is_file() and "Dense" not in modules.read_text(encoding="utf-8")
+    "Whether a folder holds a bi-encoder, by what Sentence Transformers wrote down when it saved it; a cross-encoder it saved has modules too."
+    about = Path(path) / "config_sentence_transformers.json"
+    kind = json.loads(about.read_text(encoding="utf-8")).get("model_type") if about.is_file() else None
+    return (Path(path) / "modules.json").is_file() and kind in (None, "SentenceTransformer")
 
 
 def _fresh_cross(path: str, max_length: int, device: str, dtype: str) -> "sentence_transformers.CrossEncoder":

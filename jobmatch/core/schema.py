@@ -9,11 +9,10 @@ __all__ = ['Job', 'Attribute', 'Label', 'Evidence', 'Match', 'passages', 'conten
 # %% ../../nbs/core/schema.ipynb #9653d1e7
 import csv
 import hashlib
-import io
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -214,33 +213,43 @@ def read_text(
     return _decode(path, data)
 
 # %% ../../nbs/core/schema.ipynb #315178fb
-def _records(lines: list[str], delimiter: str):
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")  # with its end
+
+
+def _records(text: str, delimiter: str) -> Iterator[tuple[list[str], str, bool]]:
     "Yield (fields, raw text, whether its quote is never closed) for each record."
     csv.field_size_limit(sys.maxsize)  # the default refuses fields over 128 KiB
-    at = 0
-    while at < len(lines):
-        reader, begin = csv.reader(lines[at:], delimiter=delimiter), at
-        for fields in reader:
-            end = begin + reader.line_num
-            if end == len(lines) and _open_quote(lines[at:], delimiter):
-                yield [], lines[at], True
-                at += 1
+    at = end = 0
+
+    def lines():
+        nonlocal end
+        for m in _LINE.finditer(text, at):
+            end = m.end()
+            yield m[0]
+
+    while at < len(text):
+        for fields in csv.reader(lines(), delimiter=delimiter):
+            if end == len(text) and _open_quote(text[at:], delimiter):
+                first = next(_LINE.finditer(text, at))[0]
+                at += len(first)
+                yield [], first, True
                 break
-            yield fields, "".join(lines[at:end]), False
+            yield fields, text[at:end], False
             at = end
 
 
-def _open_quote(lines: list[str], delimiter: str) -> bool:
+def _open_quote(record: str, delimiter: str) -> bool:
     "Whether a record's quote is open at the end: then one more line would belong to it."
+    lines = _LINE.findall(record)
     return len(list(csv.reader(lines + ["x"], delimiter=delimiter))) == len(list(csv.reader(lines, delimiter=delimiter)))
 
 # %% ../../nbs/core/schema.ipynb #ee645e1d
 def _read_csv(path: Path, bad: list[Problem]) -> pd.DataFrame:
     "A table of strings with the row numbers as index; unreadable rows go to `bad`."
-    lines = list(io.StringIO(read_text(path), newline=""))
-    delimiter = max("\t,;|", key=lambda d: len(next(csv.reader(lines[:1], delimiter=d), [])))
+    text = read_text(path)
+    delimiter = max("\t,;|", key=lambda d: len(next(csv.reader([next(_LINE.finditer(text), " ")[0]], delimiter=d), [])))
     header, rows, numbers = None, [], []
-    for number, (fields, raw, unclosed) in enumerate(_records(lines, delimiter), 1):
+    for number, (fields, raw, unclosed) in enumerate(_records(text, delimiter), 1):
         if unclosed:
             bad.append(Problem(path.name, number, None, "a quote is opened here and never closed", raw))
         elif header is None:

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from .runs import resolve
 from .schema import DataError
 from .sources import spacy_path
 
@@ -183,7 +184,7 @@ def _sentence_rules(doc):
             token.is_sent_start = True
     return doc
 
-
+# %% ../../nbs/core/text.ipynb #6917f74b
 _SPLITTERS = ("senter", "parser", "sentencizer")
 
 
@@ -191,11 +192,12 @@ _SPLITTERS = ("senter", "parser", "sentencizer")
 def load_nlp(
     name: str | None = None,  # an installed spaCy model or a path; None: the embedded small English model
 ) -> "spacy.language.Language":
-    "Load a spaCy pipeline that does nothing but split sentences, with the rules for job ads, once per process; a model that was named runs on a GPU where spaCy can use one."
+    "Load a spaCy pipeline that does nothing but split sentences, with the rules for job ads, once per process; one that was named runs on a GPU where spaCy can use one."
     import spacy
 
     if name:
         spacy.prefer_gpu()
+        name = str(resolve(name)) if resolve(name).exists() else name
     try:
         nlp = spacy.load(name or spacy_path(), exclude=["tagger", "attribute_ruler", "lemmatizer", "ner"])
     except OSError as e:
