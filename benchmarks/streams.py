@@ -43,11 +43,13 @@ class WorkerProcess:
     "A `jobmatch stream` of its own; `log` is the file that it writes its lines to."
 
     def __init__(self, bootstrap_servers: str, folder: Path, model: Path, *options: str):
-        self.command = [sys.executable, "-m", "jobmatch.cli", "stream", "--model", str(model), "--bootstrap-servers", bootstrap_servers,
-                        "--metrics-port", "0", *options]
+        self.start(folder, [sys.executable, "-m", "jobmatch.cli", "stream", "--model", str(model), "--bootstrap-servers", bootstrap_servers,
+                            "--metrics-port", "0", *options])
+
+    def start(self, folder: Path, command: list[str]) -> None:
         self.log = folder / f"worker-{time.time_ns()}.log"
         with open(self.log, "wb") as out:
-            self.process = subprocess.Popen(self.command, stderr=out, cwd=root())
+            self.process = subprocess.Popen(command, stderr=out, cwd=root())
 
     def events(self, name: str) -> list[dict]:
         "The log's lines of one event."

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOPBACK', 'logger', 'EMBEDDED', 'client_settings', 'producer_settings', 'consumer_settings', 'Broker',
-           'create_topics', 'wait_for_broker', 'group_settings', 'serve_broker', 'record', 'send', 'read_topic']
+           'create_topics', 'wait_for_broker', 'group_settings', 'serve_broker', 'record', 'send', 'read_topic',
+           'Attempts']
 
 # %% ../../nbs/live/kafka.ipynb #a2cc8440
 import logging
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from .contracts import TOPICS, Record
@@ -236,3 +237,36 @@ def read_topic(
                 raise KafkaException(m.error())
     consumer.close()
     return sorted(found, key=lambda r: (r.partition, r.offset))
+
+# %% ../../nbs/live/kafka.ipynb #ebbb2ecc
+class Attempts:
+    "What the workers of a group have begun, by partition, kept by the broker for those who come after them."
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        group: str,
+        client: dict | None = None,  # librdkafka settings
+        patience: float = 2.0,  # seconds that the broker may take to answer
+    ):
+        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "logger": logger, **(client or {})})
+        self.group, self.patience = f"{group}.tried", patience
+
+    def write(
+        self,
+        topic: str,
+        notes: dict[int, tuple[int, int]],  # partition → offset after the last record begun, tries so far
+    ) -> None:
+        "Note what is begun; `KafkaException` where the broker does not take it."
+        offsets = [TopicPartition(topic, p, 10 * end + tries) for p, (end, tries) in notes.items()]
+        asked = [ConsumerGroupTopicPartitions(self.group, offsets)]
+        done = self.admin.alter_consumer_group_offsets(asked, request_timeout=self.patience)[self.group].result()
+        for p in done.topic_partitions:
+            if p.error:
+                raise KafkaException(p.error)
+
+    def read(self, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        "The last notes, as they were written."
+        asked = [ConsumerGroupTopicPartitions(self.group, [TopicPartition(topic, p) for p in partitions])]
+        found = self.admin.list_consumer_group_offsets(asked, request_timeout=self.patience)[self.group].result()
+        return {p.partition: divmod(p.offset, 10) for p in found.topic_partitions if p.offset >= 0}
