@@ -232,4 +232,5 @@ def bad_messages(n: int) -> list[Record]:
     "Messages of all kinds of wrong; of the 10 MB ones only two, since the broker keeps them in memory."
     small = [kind for kind in BAD if kind != "10 MB"]
     kinds = (["10 MB"] * min(2, n) + small * (n // len(small) + 1))[:n]
-    return [Record(JOBS, b"bad", BAD[kind](i)) for i, kind in enumerate(kinds)]
+    key = lambda kind: None if kind == "no value" else b"bad"  # with a key it would withdraw an ad
+    return [Record(JOBS, key(kind), BAD[kind](i)) for i, kind in enumerate(kinds)]

@@ -1,4 +1,5 @@
-"""What the feature store holds: the embeddings of ads and attributes, by the model that made them, and how far the ads of each source have drifted.
+"""What the feature store holds: the embeddings of ads and attributes, by the model that made them, which text came
+under which id, and how far the ads of each source have drifted.
 
 An embedding is the raw bytes of a float32 array [rows, dim]: an ad has a row for each of its sentences, an attribute has one.
 Entities, views and sources are Feast's; `jobmatch.live.feature_store.EmbeddingStore` applies them, and so does `feast apply` in this folder.
@@ -29,6 +30,11 @@ attribute_history = FileSource(
 )
 attribute_push = PushSource(name="attribute_push", batch_source=attribute_history)
 attribute_embeddings = FeatureView(name="attribute_embeddings", entities=[attribute, model], ttl=timedelta(0), schema=embedding, source=attribute_push)
+
+ad = Entity(name="ad", join_keys=["job_id"], value_type=ValueType.STRING, description="an ad, by the id that it came under")
+ad_history = FileSource(name="ad_history", path="data/ads", timestamp_field="event_timestamp", created_timestamp_column="created_timestamp")
+ad_push = PushSource(name="ad_push", batch_source=ad_history)
+ads = FeatureView(name="ads", entities=[ad], ttl=TTL, schema=[Field(name="content_hash", dtype=String)], source=ad_push)  # so that it can be erased
 
 source = Entity(name="source", join_keys=["source"], value_type=ValueType.STRING, description="where ads come from; `all` is everything")
 drift_history = FileSource(

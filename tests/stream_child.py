@@ -1,6 +1,7 @@
 """A worker without a model, whose ads say what happens to it: python tests/stream_child.py BOOTSTRAP_SERVERS GRACE [INSTANCE]
 
-An ad with the word "segfaults" kills the process, one with "hangs" takes ten minutes, and one with "fails" raises.
+An ad with the word "segfaults" kills the process, one with "hangs" takes ten minutes, one with "naps" three seconds, and one with
+"fails" raises.
 """
 
 import os
@@ -20,6 +21,8 @@ def process(records: list[Record]) -> list[tuple[Record, Record]]:
         os.kill(os.getpid(), signal.SIGSEGV)
     if b"hangs" in said:
         time.sleep(600)
+    if b"naps" in said:
+        time.sleep(3)
     if b"fails" in said:
         raise RuntimeError("the machine is broken")
     return [(r, Record(MATCHES, r.key, b"matched")) for r in records]
@@ -27,4 +30,4 @@ def process(records: list[Record]) -> list[tuple[Record, Record]]:
 
 if __name__ == "__main__":
     log_to()
-    sys.exit(_until_signal(Worker(process, sys.argv[1], max_batch=8, max_wait_ms=50), float(sys.argv[2])))
+    sys.exit(_until_signal(Worker(process, sys.argv[1], max_batch=8, max_wait_ms=50, instance="".join(sys.argv[3:])), float(sys.argv[2])))

@@ -77,8 +77,20 @@ def test_a_batch_longer_than_the_group_waits():
 class Child(WorkerProcess):
     "A worker of `stream_child.py`: no model, but ads that it does not survive."
 
-    def __init__(self, bootstrap_servers: str, folder: Path, grace: float = 30):
-        self.start(folder, [sys.executable, str(Path(__file__).with_name("stream_child.py")), bootstrap_servers, str(grace)])
+    started: list["Child"] = []
+
+    def __init__(self, bootstrap_servers: str, folder: Path, grace: float = 30, instance: str = ""):
+        child = str(Path(__file__).with_name("stream_child.py"))
+        self.start(folder, [sys.executable, child, bootstrap_servers, str(grace), *filter(None, [instance])])
+        self.started.append(self)
+
+
+@pytest.fixture(autouse=True)
+def no_children_left():
+    "A test that fails leaves no worker behind."
+    yield
+    while Child.started:
+        Child.started.pop().kill()
 
 
 def keys_of(topic: str, at: str, n: int, seconds: float = 120) -> set[bytes]:
@@ -135,6 +147,68 @@ def test_an_ad_that_hangs_ends_the_drain_and_is_set_aside(tmp_path):
         survivor = Child(at, tmp_path)
         assert keys_of(DEAD, at, 1) == {b"jobs/0/0"}
         assert survivor.stop() == 0
+
+
+def test_partitions_that_were_lost(tmp_path):
+    "A worker that stood still for longer than the group waits has lost its partitions: it commits nothing for them, and goes on as a member."
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        first = Child(at, tmp_path)
+        first.wait_for("assigned")
+        send([ad(f"job-{i}", "Weld." if i else "This one naps.") for i in range(20)], at)
+        time.sleep(1)
+        first.process.send_signal(signal.SIGSTOP)
+        second = Child(at, tmp_path)
+        assert len(keys_of(MATCHES, at, 20)) == 20
+        first.process.send_signal(signal.SIGCONT)
+        end = time.monotonic() + 60
+        while not (first.events("lost") or first.events("not committed")) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert first.events("lost") or first.events("not committed")
+        assert not first.events("committed")
+        send([ad(f"later-{i}", "Weld.") for i in range(5)], at)
+        assert len(keys_of(MATCHES, at, 25)) == 25
+        assert [first.stop(), second.stop()] == [0, 0]
+        assert not read_topic(DEAD, at)
+
+
+def test_what_the_broker_finds_too_large_becomes_one_letter():
+    "Matches that are too large become a dead letter, a letter that is too large is cut, and each is sent once."
+    sizes = {b"small": 10, b"large": 300_000}
+    process = lambda records: [(r, Record(MATCHES, r.key, b"x" * sizes[r.key])) for r in records]
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        send([ad("small", "Weld."), ad("large", "Weld. " * 40_000)], at)
+        worker = Worker(process, at, client={"message.max.bytes": "200000"}, max_batch=4)
+        done = ThreadPoolExecutor(1).submit(worker.run)
+        assert keys_of(DEAD, at, 1) == {b"jobs/0/1"} and keys_of(MATCHES, at, 1) == {b"small"}
+        time.sleep(1)  # for a second letter to show, if there were one
+        worker.stop()
+        done.result(60)
+        (letter,) = read_topic(DEAD, at)
+    assert letter.headers["reason"] == "job-matches: 300000 bytes are more than the broker takes"
+    assert len(letter.value) == 100_000 and int(letter.headers["cut"]) > 240_000
+
+
+def test_a_worker_with_a_name_comes_back_to_its_partitions(tmp_path):
+    "A second worker goes on undisturbed while the first, which has a name in the group, is started again."
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=4)
+        workers = [Child(at, tmp_path, instance=name) for name in ("one", "two")]
+        held = lambda worker: sorted({p for e in worker.events("assigned") for p in e["partitions"]} - {p for e in worker.events("revoked") for p in e["partitions"]})
+        end = time.monotonic() + 60
+        while [len(held(w)) for w in workers] != [2, 2] and time.monotonic() < end:
+            time.sleep(0.3)
+        before = held(workers[1])
+        assert workers[0].stop() == 0
+        back = Child(at, tmp_path, instance="one")
+        send([ad(f"job-{i}", "Weld.") for i in range(40)], at)
+        assert len(keys_of(MATCHES, at, 40, 60)) == 40
+        assert held(workers[1]) == before and not workers[1].events("revoked")
+        assert [back.stop(), workers[1].stop()] == [0, 0]
 
 
 @pytest.mark.skipif(not KAFKA, reason="JOBMATCH_KAFKA names no Kafka with whole transactions (docker compose up -d kafka)")

@@ -102,9 +102,59 @@ def get(
         entities = {KINDS[kind]: asked, "model_version": [model_version] * len(asked)}
         answer = self.feast.get_online_features(features, entities).to_dict(include_event_timestamps=True)
         for key, value, rows, stamp in zip(asked, answer["embedding"], answer["rows"], answer["embedding__ts"]):
-            if value is not None and stamp >= oldest:
+            if value is not None and rows and stamp >= oldest:  # no rows: erased
                 found[key] = _array(value, rows)
     return found
+
+# %% ../../nbs/06_feature_store.ipynb #1a18c664
+@patch
+def remember(
+    self: EmbeddingStore,
+    texts: dict[str, str],  # job id → content hash
+) -> None:
+    "Note which text came under which id."
+    now = pd.Timestamp.now("UTC")
+    rows = pd.DataFrame({"job_id": list(texts), "content_hash": list(texts.values()), "event_timestamp": now, "created_timestamp": now})
+    self.feast.push("ad_push", rows)
+
+
+@patch
+def erase(
+    self: EmbeddingStore,
+    job_ids: list[str],
+) -> int:  # how many embeddings were erased
+    "Erase what is stored of these ads' texts."
+    answer = self.feast.get_online_features(["ads:content_hash"], {"job_id": job_ids}).to_dict()
+    hashes = {h for h in answer["content_hash"] if h}
+    if not hashes:
+        return 0
+    with FileLock(self.folder / "data" / ".erase.lock"):  # of two that rewrite one file, the later would bring back what the first took out
+        found = {path: rows for path in self._history("job").glob("*.parquet") if len(rows := _rows_of(path, hashes))}
+        gone = pd.concat(found.values()) if found else pd.DataFrame()
+        if found:
+            now = pd.Timestamp.now("UTC")
+            empty = gone.drop_duplicates().assign(embedding=b"", rows=0, event_timestamp=now, created_timestamp=now)
+            self.feast.push("job_push", empty)  # first, since the history says under which models to look
+        for path in found:
+            _take_out(path, hashes)
+    self.remember(dict.fromkeys(job_ids, ""))
+    return len(gone)
+
+# %% ../../nbs/06_feature_store.ipynb #00a4f861
+def _rows_of(path: Path, hashes: set[str]) -> pd.DataFrame:  # content_hash, model_version
+    "The rows of these texts in a file of the history."
+    rows = pd.read_parquet(path, columns=["content_hash", "model_version"])
+    return rows[rows["content_hash"].isin(hashes)]
+
+
+def _take_out(path: Path, hashes: set[str]) -> None:
+    "Take the rows of these texts out of a file of the history."
+    rows = pd.read_parquet(path)
+    rows = rows[~rows["content_hash"].isin(hashes)]
+    if rows.empty:
+        return path.unlink()
+    part = write_frame(rows, path.parents[1] / "unfinished" / path.name)
+    part.rename(path)
 
 # %% ../../nbs/06_feature_store.ipynb #cfcf6a70
 @patch
