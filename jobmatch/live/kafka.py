@@ -32,7 +32,7 @@ def client_settings(
     client: str | Path | dict | None = None,  # a file of `name=value` lines, or the settings themselves
 ) -> dict[str, str]:
     "Settings of librdkafka that the user passes through (TLS, SASL, timeouts)."
-    if not isinstance(client, (str, Path)):
+    if not client or not isinstance(client, (str, Path)):
         return dict(client or {})
     found = {}
     for number, line in enumerate(Path(client).read_text(encoding="utf-8").splitlines(), 1):

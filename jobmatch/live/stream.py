@@ -709,7 +709,7 @@ def run_stream(
     bootstrap_servers: str = LOOPBACK,
     group: str = "jobmatch",  # workers of one group share the ads
     client: str | dict | None = None,  # librdkafka settings, or a file of them (TLS, SASL)
-    store: str = "feature_repo",  # a feature repository; empty: embed every ad
+    store: str = "outputs/feature_repo",  # a feature repository, made where it is missing; empty: embed every ad
     max_batch: int = 32,  # ads in a micro-batch
     max_wait_ms: float = 200,  # how long a micro-batch waits to be filled
     delivery: str = "at_least_once",  # or exactly_once (experimental), on a Kafka with whole transactions
