@@ -1,4 +1,4 @@
-"""A worker without a model, whose ads say what happens to it: python tests/stream_child.py BOOTSTRAP_SERVERS GRACE [INSTANCE]
+"""A worker without a model, whose ads say what happens to it: python tests/stream_child.py BOOTSTRAP_SERVERS GRACE
 
 An ad with the word "segfaults" kills the process, one with "hangs" takes ten minutes, one with "naps" three seconds, and one with
 "fails" raises.
@@ -30,4 +30,4 @@ def process(records: list[Record]) -> list[tuple[Record, Record]]:
 
 if __name__ == "__main__":
     log_to()
-    sys.exit(_until_signal(Worker(process, sys.argv[1], max_batch=8, max_wait_ms=50, instance="".join(sys.argv[3:])), float(sys.argv[2])))
+    sys.exit(_until_signal(Worker(process, sys.argv[1], max_batch=8, max_wait_ms=50), float(sys.argv[2])))

@@ -190,10 +190,13 @@ def wait_for_broker(
 # %% ../../nbs/live/kafka.ipynb #5c847dff
 def group_settings(
     cluster: str | None,  # the cluster's id
+    instance: str = "",  # the worker's own name in the group; empty: none
 ) -> dict:
-    "The timeouts of a consumer group that suit the broker."
+    "The settings of a member of a consumer group that suit the broker."
     short = {"session.timeout.ms": 6000, "max.poll.interval.ms": 6000, "heartbeat.interval.ms": 1000}
-    return {**short, "fetch.wait.max.ms": 200} if cluster == EMBEDDED else {}
+    if cluster == EMBEDDED:
+        return {**short, "fetch.wait.max.ms": 200}
+    return {"group.instance.id": instance} if instance else {}
 
 # %% ../../nbs/live/kafka.ipynb #33a47afb
 def serve_broker(

@@ -307,8 +307,7 @@ class Worker:
             raise ValueError(f"delivery={delivery!r}: choose one of {', '.join(DELIVERIES)}")
         self.process, self.metrics, self.delivery = process, metrics or Metrics(), delivery
         self.max_batch, self.max_wait, self.longest = max_batch, max_wait_ms / 1000, longest
-        settings = {**group_settings(wait_for_broker(bootstrap_servers, client)["cluster"]), **(client or {})}
-        settings |= {"group.instance.id": instance} if instance else {}
+        settings = {**group_settings(wait_for_broker(bootstrap_servers, client)["cluster"], instance), **(client or {})}
         reading, writing = consumer_settings(bootstrap_servers, group, settings), producer_settings(bootstrap_servers, client)
         if delivery == "exactly_once":
             writing |= {"transactional.id": f"{full_name(group)}-{socket.gethostname()}-{os.getpid()}-{time.time_ns()}", "transaction.timeout.ms": 30_000}
