@@ -30,7 +30,7 @@ setup(
         "Programming Language :: Python :: 3.11",
     ],
     packages=find_packages(include=["jobmatch", "jobmatch.*"]),
-    package_data={"": ["py.typed", "static/*", "templates/*"]},
+    package_data={"": ["py.typed", "static/*", "templates/*", "schemas/*", "feature_repo/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require=extras,

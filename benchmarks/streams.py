@@ -4,7 +4,6 @@ import csv
 import json
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -43,11 +42,13 @@ class WorkerProcess:
     "A `jobmatch stream` of its own; `log` is the file that it writes its lines to."
 
     def __init__(self, bootstrap_servers: str, folder: Path, model: Path, *options: str):
-        self.command = [sys.executable, "-m", "jobmatch.cli", "stream", "--model", str(model), "--bootstrap-servers", bootstrap_servers,
-                        "--metrics-port", "0", *options]
+        self.start(folder, [sys.executable, "-m", "jobmatch.cli", "stream", "--model", str(model), "--bootstrap-servers", bootstrap_servers,
+                            "--metrics-port", "0", *options])
+
+    def start(self, folder: Path, command: list[str]) -> None:
         self.log = folder / f"worker-{time.time_ns()}.log"
         with open(self.log, "wb") as out:
-            self.process = subprocess.Popen(self.command, stderr=out, cwd=root())
+            self.process = subprocess.Popen(command, stderr=out, cwd=root())
 
     def events(self, name: str) -> list[dict]:
         "The log's lines of one event."
@@ -129,8 +130,8 @@ def _json(line: str) -> dict:
 
 
 def fresh_store(folder: Path) -> Path:
-    "A feature repository without data."
-    return Path(shutil.copytree(root() / "feature_repo", folder / f"store-{time.time_ns()}", ignore=shutil.ignore_patterns("data")))
+    "Where a feature repository without data will be made."
+    return folder / f"store-{time.time_ns()}"
 
 
 class Follower(threading.Thread):
@@ -230,4 +231,5 @@ def bad_messages(n: int) -> list[Record]:
     "Messages of all kinds of wrong; of the 10 MB ones only two, since the broker keeps them in memory."
     small = [kind for kind in BAD if kind != "10 MB"]
     kinds = (["10 MB"] * min(2, n) + small * (n // len(small) + 1))[:n]
-    return [Record(JOBS, b"bad", BAD[kind](i)) for i, kind in enumerate(kinds)]
+    key = lambda kind: None if kind == "no value" else b"bad"  # with a key it would withdraw an ad
+    return [Record(JOBS, key(kind), BAD[kind](i)) for i, kind in enumerate(kinds)]

@@ -10,7 +10,8 @@ __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'Usage
            'adapt_command', 'broker_arguments', 'broker_command', 'send_arguments', 'send_command', 'stream_arguments',
            'stream_command', 'serve_arguments', 'serve_command', 'key_arguments', 'key_command', 'log_arguments',
            'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments', 'feedback_command',
-           'canary_arguments', 'canary_command', 'registry_arguments', 'registry_command', 'make_parser', 'main']
+           'canary_arguments', 'canary_command', 'registry_arguments', 'registry_command', 'config_arguments',
+           'config_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -29,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from .core import config
 from .core.runs import DEFAULT_RUN, is_current, kept_parameters, read_json, resolve, root
 
 # %% ../nbs/cli.ipynb #63e791d1
@@ -421,7 +423,7 @@ FORMATS = {"table": as_table, "json": as_json, "jsonl": as_jsonl, "csv": as_csv}
 
 def match_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("files", nargs="+", metavar="FILE", help="text or HTML (one ad a file), JSONL or CSV (job_id, text); - is standard input")
-    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder (default: {DEFAULT_RUN}/model)")
+    parser.add_argument("--model", default=config.text("model"), help="the model folder (default: %(default)s)")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="(default: table)")
     parser.add_argument("--threshold", type=float, metavar="T", help="least probability shown (default: the model's own, chosen on dev)")
     parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
@@ -471,7 +473,7 @@ def _write(lines: Iterable[str], output: str | None):
 def adapt_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("out", metavar="OUT", help="the model folder to make; it must not exist")
     parser.add_argument("--defs", required=True, metavar="FILE", help="the attributes: attribute_id, name, and where known definition, aliases (CSV, TSV, JSONL, Parquet)")
-    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder to take the encoders from (default: {DEFAULT_RUN}/model)")
+    parser.add_argument("--model", default=config.text("model"), help="the model folder to take the encoders from (default: %(default)s)")
 
 
 def adapt_command(args: argparse.Namespace) -> int:
@@ -495,7 +497,7 @@ def adapt_command(args: argparse.Namespace) -> int:
 # %% ../nbs/cli.ipynb #fa137c90
 def broker_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--port", type=int, default=9092, help="on loopback; 0: any free one (default: 9092)")
-    parser.add_argument("--partitions", type=int, default=4, help="of each topic, at most so many workers share them (default: 4)")
+    parser.add_argument("--partitions", type=int, default=config.number("partitions", 4), help="of each topic, at most so many workers share them (default: %(default)s)")
 
 
 def broker_command(args: argparse.Namespace) -> int:
@@ -512,8 +514,8 @@ def send_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("files", nargs="+", metavar="FILE", help="text or HTML (one ad a file), JSONL or CSV (job_id, text); - is standard input")
     parser.add_argument("--input", choices=["auto", "text", "jsonl", "csv"], default="auto", help="what the files hold (default: by their names)")
     parser.add_argument("--source", help="where the ads come from, such as a job board's name")
-    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
-    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
+    parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
 
 # %% ../nbs/cli.ipynb #092901b0
 def send_command(args: argparse.Namespace) -> int:
@@ -537,18 +539,19 @@ def send_command(args: argparse.Namespace) -> int:
 
 # %% ../nbs/cli.ipynb #5a202ad5
 def stream_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"a model folder, or a registered one that is followed, such as models:/jobmatch@champion (default: {DEFAULT_RUN}/model)")
-    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
-    parser.add_argument("--group", default="jobmatch", help="workers of one group share the ads (default: jobmatch)")
-    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
-    parser.add_argument("--store", default="feature_repo", help="the feature repository; '' for none (default: feature_repo)")
+    parser.add_argument("--model", default=config.text("model"), help="a model folder, or a registered one that is followed, such as models:/jobmatch@champion (default: %(default)s)")
+    parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
+    parser.add_argument("--group", default=config.text("group"), help="workers of one group share the ads (default: %(default)s)")
+    parser.add_argument("--instance", default=config.text("instance"), metavar="NAME", help="this worker's own in the group, if it is to keep its partitions while it is started again")
+    parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--store", default=config.text("store"), help="the feature repository, made where it is missing; '' for none (default: %(default)s)")
     parser.add_argument("--max-batch", type=int, default=32, metavar="N", help="ads in a micro-batch (default: 32)")
     parser.add_argument("--max-wait-ms", type=float, default=200, metavar="MS", help="how long a micro-batch waits to be filled (default: 200)")
-    parser.add_argument("--delivery", choices=["at_least_once", "exactly_once"], default="at_least_once", help="(default: at_least_once)")
+    parser.add_argument("--delivery", choices=["at_least_once", "exactly_once"], default="at_least_once", help="exactly_once is experimental (default: at_least_once)")
     parser.add_argument("--threshold", type=float, metavar="T", help="least probability (default: the model's own)")
     parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
-    parser.add_argument("--metrics-port", type=int, default=9108, help="for /metrics, /healthz, /readyz; 0: any free one (default: 9108)")
-    parser.add_argument("--metrics-host", default="127.0.0.1", help="(default: 127.0.0.1)")
+    parser.add_argument("--metrics-port", type=int, default=config.number("metrics_port"), help="for /metrics, /healthz, /readyz; 0: any free one (default: %(default)s)")
+    parser.add_argument("--metrics-host", default=config.text("metrics_host"), help="(default: %(default)s)")
 
 
 def stream_command(args: argparse.Namespace) -> int:
@@ -572,18 +575,18 @@ def _followed() -> dict:
 
 # %% ../nbs/cli.ipynb #6aa5a4bf
 def serve_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"a model folder, or a registered model such as models:/jobmatch@champion (default: {DEFAULT_RUN}/model)")
+    parser.add_argument("--model", default=config.text("model"), help="a model folder, or a registered model such as models:/jobmatch@champion (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: 8000)")
     parser.add_argument("--ads", metavar="FILE", default="", help="ads to pick from, JSONL or CSV (job_id, text, title)")
-    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="for matches and feedback without a broker (default: outputs/log)")
-    parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker for matches and feedback (default: none)")
-    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="for matches and feedback without a broker (default: %(default)s)")
+    parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers", ""), help="a Kafka broker for matches and feedback (default: none, or as configured)")
+    parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
     parser.add_argument("--review", action="store_true", help="offer ads of the log that the stream matched, drawn at random, both models' while a rollout runs")
     parser.add_argument("--keep-texts", action="store_true", help="keep the texts of ads that get feedback in the log's folder, for `feedback export`")
     parser.add_argument("--threshold", type=float, metavar="T", help="least probability (default: the model's own)")
     parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
-    parser.add_argument("--keys", metavar="FILE", default="", help="people's keys, made with `jobmatch key`; needed off this machine (default: none)")
+    parser.add_argument("--keys", metavar="FILE", default=config.text("keys", ""), help="people's keys, made with `jobmatch key`; needed off this machine (default: none)")
     parser.add_argument("--max-body", type=int, default=1_000_000, metavar="BYTES", help="of a request (default: 1000000)")
     parser.add_argument("--per-minute", type=float, default=120, metavar="N", help="requests of one client (default: 120)")
 
@@ -603,7 +606,7 @@ def serve_command(args: argparse.Namespace) -> int:
 
 def key_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("name", help="of the person; verdicts will carry it")
-    parser.add_argument("--keys", metavar="FILE", default="outputs/keys.json", help="where the hashes of keys are kept (default: outputs/keys.json)")
+    parser.add_argument("--keys", metavar="FILE", default=config.text("keys"), help="where the hashes of keys are kept (default: %(default)s)")
 
 # %% ../nbs/cli.ipynb #caa7f595
 def key_command(args: argparse.Namespace) -> int:
@@ -615,10 +618,10 @@ def key_command(args: argparse.Namespace) -> int:
 
 # %% ../nbs/cli.ipynb #973f3ae5
 def log_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="where the Parquet files go (default: outputs/log)")
-    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="where the Parquet files go (default: %(default)s)")
+    parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
     parser.add_argument("--group", default="jobmatch-log", help="(default: jobmatch-log)")
-    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
 
 
 def log_command(args: argparse.Namespace) -> int:
@@ -634,7 +637,7 @@ def log_command(args: argparse.Namespace) -> int:
 
 # %% ../nbs/cli.ipynb #064ba5bf
 def drift_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log (default: outputs/log)")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="the log (default: %(default)s)")
     parser.add_argument("--out", default="outputs/drift", help="where drift.json and report.html go (default: outputs/drift)")
     parser.add_argument("--until", default="", metavar="TIME", help="end of the window, ISO 8601 (default: now)")
     parser.add_argument("--days", type=float, default=1, help="length of the window (default: 1)")
@@ -644,8 +647,8 @@ def drift_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--no-report", dest="report", action="store_false", help="leave the HTML report out")
     parser.add_argument("--store", metavar="FOLDER", default="", help="a feature repository that takes the figures (default: none)")
     parser.add_argument("--rules", metavar="FILE", default="", help="JSON: which function to call for which alert (see 08_monitor)")
-    parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker to send alerts to (default: none)")
-    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers", ""), help="a Kafka broker to send alerts to (default: none, or as configured)")
+    parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
 
 
 def drift_command(args: argparse.Namespace) -> int:
@@ -667,7 +670,7 @@ def feedback_arguments(parser: argparse.ArgumentParser):
     actions = parser.add_subparsers(dest="action", required=True, metavar="export|precision|calibration|agreement")
     export = actions.add_parser("export", help="write feedback as labelled jobs that `jobmatch run --source FOLDER` takes")
     export.add_argument("out", metavar="FOLDER", help="the folder to write")
-    export.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder, for its attributes (default: {DEFAULT_RUN}/model)")
+    export.add_argument("--model", default=config.text("model"), help="the model folder, for its attributes (default: %(default)s)")
     export.add_argument("--jobs", metavar="FILE", default="", help="the ads' texts, JSONL or CSV (default: those kept by `serve --keep-texts`)")
     export.add_argument("--base", default="", help="onet, or a folder with your own jobs, that the feedback is added to")
     precision = actions.add_parser("precision", help="precision of the judged matches")
@@ -675,7 +678,7 @@ def feedback_arguments(parser: argparse.ArgumentParser):
     calibration = actions.add_parser("calibration", help="what the scores promise beside what people said, by range of the score")
     agreement = actions.add_parser("agreement", help="how far people agree who judged the same matches")
     for action in (export, precision, calibration, agreement):
-        action.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log (default: outputs/log)")
+        action.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="the log (default: %(default)s)")
 
 
 def feedback_command(args: argparse.Namespace) -> int:
@@ -715,12 +718,12 @@ def canary_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("action", choices=["plan", "start", "status", "promote", "rollback"])
     parser.add_argument("--challenger", default="models:/jobmatch@challenger", help="(default: models:/jobmatch@challenger)")
     parser.add_argument("--champion", default="models:/jobmatch@champion", help="(default: models:/jobmatch@champion)")
-    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log that `jobmatch log` fills (default: outputs/log)")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="the log that `jobmatch log` fills (default: %(default)s)")
     parser.add_argument("--days", type=float, default=28, help="for judging, at most; with `plan` (default: 28)")
     parser.add_argument("--plan", metavar="FILE", help="JSON with fields of the plan, see 09_canary (default: derived from the log, as `plan` shows)")
     parser.add_argument("--every", type=float, default=60, metavar="S", help="seconds between checks; 0: begin and leave (default: 60)")
-    parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker to send alerts to (default: none)")
-    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers", ""), help="a Kafka broker to send alerts to (default: none, or as configured)")
+    parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
 
 
 def canary_command(args: argparse.Namespace) -> int:
@@ -781,6 +784,19 @@ def registry_command(args: argparse.Namespace) -> int:
     print(versions().to_string(index=False))
     return 0
 
+# %% ../nbs/cli.ipynb #4a8a555d
+def config_arguments(parser: argparse.ArgumentParser):
+    parser.epilog = f"Settings come from {config.FILE} or from variables such as JOBMATCH_GROUP; an option of a command wins over both."
+
+
+def config_command(args: argparse.Namespace) -> int:
+    "Print what is configured, and where each value comes from."
+    rows = [(name, str(value), where, config.SETTINGS[name][1]) for name, value, where in config.all_settings()]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for row in rows:
+        print("  ".join(v.ljust(w) for v, w in zip(row, widths)), row[3], sep="  ")
+    return 0
+
 # %% ../nbs/cli.ipynb #83ef8e00
 # name → (adds its arguments, carries it out); the first line of the second's docstring is its help
 COMMANDS: dict[str, tuple[Callable, Callable]] = {
@@ -798,6 +814,7 @@ COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "drift": (drift_arguments, drift_command),
     "canary": (canary_arguments, canary_command),
     "registry": (registry_arguments, registry_command),
+    "config": (config_arguments, config_command),
 }
 
 
@@ -818,7 +835,10 @@ def main(
     argv: list[str] | None = None,  # the command line's words; None: those the process got
 ) -> int:  # 0; 1: a stage failed; 2: a mistake in the call or the input; 130: interrupted
     "Carry out a command line."
-    args = make_parser().parse_args(argv)
+    try:
+        args = make_parser().parse_args(argv)
+    except ValueError as e:  # of the configuration
+        return _complain(e, 2)
     try:
         return COMMANDS[args.command][1](args)
     except StageError as e:

@@ -5,9 +5,11 @@ Kafka (`docker compose up -d kafka`) for the test of transactions, which the emb
 """
 
 import os
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -15,14 +17,14 @@ pytest.importorskip("confluent_kafka")
 
 from jobmatch.core.runs import root  # noqa: E402
 from jobmatch.core.matcher import Matcher  # noqa: E402
-from jobmatch.live.contracts import MATCHES  # noqa: E402
+from jobmatch.live.contracts import DEAD, MATCHES, Record  # noqa: E402
 from jobmatch.live.kafka import Broker, create_topics, read_topic, send  # noqa: E402
 from jobmatch.live.stream import JobMatching, Worker  # noqa: E402
 from jobmatch.tiny import tiny_run  # noqa: E402
 
 sys.path.insert(0, str(root() / "benchmarks"))
 from stream_faults import exactly_once_test, fault_test  # noqa: E402
-from streams import model_folder, short_ads  # noqa: E402
+from streams import WorkerProcess, ad, model_folder, short_ads  # noqa: E402
 
 FULL = bool(os.environ.get("JOBMATCH_FULL"))
 KAFKA = os.environ.get("JOBMATCH_KAFKA")
@@ -70,6 +72,141 @@ def test_a_batch_longer_than_the_group_waits():
     assert len(out) == len({r.key for r in out}) == 30  # nothing was done twice, so no partition was taken away
     assert 'jobmatch_errors_total{kind="lost"}' not in worker.metrics.text().decode()
     assert max(seen) <= 4
+
+
+class Child(WorkerProcess):
+    "A worker of `stream_child.py`: no model, but ads that it does not survive."
+
+    started: list["Child"] = []
+
+    def __init__(self, bootstrap_servers: str, folder: Path, grace: float = 30):
+        self.start(folder, [sys.executable, str(Path(__file__).with_name("stream_child.py")), bootstrap_servers, str(grace)])
+        self.started.append(self)
+
+
+@pytest.fixture(autouse=True)
+def no_children_left():
+    "A test that fails leaves no worker behind."
+    yield
+    while Child.started:
+        Child.started.pop().kill()
+
+
+def keys_of(topic: str, at: str, n: int, seconds: float = 120) -> set[bytes]:
+    "The keys of a topic, once there are n of them."
+    end = time.monotonic() + seconds
+    while len(found := {r.key for r in read_topic(topic, at)}) < n and time.monotonic() < end:
+        time.sleep(0.3)
+    return found
+
+
+def test_an_ad_that_kills_is_set_aside_after_three_tries(tmp_path):
+    "Three workers die of a segmentation fault; the fourth sets the ad aside, and everything around it is matched."
+    killer, ads = ad("killer", "This one segfaults."), [ad(f"good-{i}", "Weld.") for i in range(20)]
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        send([*ads[:5], killer, *ads[5:]], at)
+        assert [Child(at, tmp_path).process.wait(60) for _ in range(3)] == [-signal.SIGSEGV] * 3
+        assert not read_topic(DEAD, at)
+        survivor = Child(at, tmp_path)
+        assert keys_of(MATCHES, at, 20) == {r.key for r in ads}
+        assert survivor.stop() == 0
+        (letter,) = read_topic(DEAD, at)
+    assert (letter.value, letter.headers["reason"]) == (killer.value, "cannot be matched: 3 workers died or hung on it")
+
+
+def test_a_broken_machine_uses_up_no_tries(tmp_path):
+    "Errors end the process with a status as often as it is started; the ad waits for a machine that works."
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        send([ad("innocent", "The machine fails.")], at)
+        assert [Child(at, tmp_path).process.wait(60) for _ in range(4)] == [1] * 4
+        assert not read_topic(DEAD, at) and not read_topic(MATCHES, at)
+        worker = Worker(lambda records: [(r, Record(MATCHES, r.key, b"matched")) for r in records], at)
+        done = ThreadPoolExecutor(1).submit(worker.run)
+        assert keys_of(MATCHES, at, 1) == {b"innocent"}
+        worker.stop()
+        done.result(60)
+
+
+def test_an_ad_that_hangs_ends_the_drain_and_is_set_aside(tmp_path):
+    "A worker that is told to stop and cannot finish ends with a status, nothing committed; the third time was the last."
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        send([ad("endless", "This one hangs.")], at)
+        for _ in range(3):
+            worker = Child(at, tmp_path, grace=0.5)
+            worker.wait_for("assigned")
+            time.sleep(1)
+            assert worker.stop(20) == 1 and worker.events("left while it was computing")
+            assert not read_topic(DEAD, at)
+        survivor = Child(at, tmp_path)
+        assert keys_of(DEAD, at, 1) == {b"jobs/0/0"}
+        assert survivor.stop() == 0
+
+
+def test_partitions_that_were_lost(tmp_path):
+    "A worker that stood still for longer than the group waits has lost its partitions: it commits nothing for them, and goes on as a member."
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        first = Child(at, tmp_path)
+        first.wait_for("assigned")
+        send([ad(f"job-{i}", "Weld." if i else "This one naps.") for i in range(20)], at)
+        time.sleep(1)
+        first.process.send_signal(signal.SIGSTOP)
+        second = Child(at, tmp_path)
+        assert len(keys_of(MATCHES, at, 20)) == 20
+        first.process.send_signal(signal.SIGCONT)
+        end = time.monotonic() + 60
+        while not (first.events("lost") or first.events("not committed")) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert first.events("lost") or first.events("not committed")
+        assert not first.events("committed")
+        send([ad(f"later-{i}", "Weld.") for i in range(5)], at)
+        assert len(keys_of(MATCHES, at, 25)) == 25
+        assert [first.stop(), second.stop()] == [0, 0]
+        assert not read_topic(DEAD, at)
+
+
+def test_what_the_broker_finds_too_large_becomes_one_letter():
+    "Matches that are too large become a dead letter, a letter that is too large is cut, and each is sent once."
+    sizes = {b"small": 10, b"large": 300_000}
+    process = lambda records: [(r, Record(MATCHES, r.key, b"x" * sizes[r.key])) for r in records]
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        send([ad("small", "Weld."), ad("large", "Weld. " * 40_000)], at)
+        worker = Worker(process, at, client={"message.max.bytes": "200000"}, max_batch=4)
+        done = ThreadPoolExecutor(1).submit(worker.run)
+        assert keys_of(DEAD, at, 1) == {b"jobs/0/1"} and keys_of(MATCHES, at, 1) == {b"small"}
+        time.sleep(1)  # for a second letter to show, if there were one
+        worker.stop()
+        done.result(60)
+        (letter,) = read_topic(DEAD, at)
+    assert letter.headers["reason"] == "job-matches: 300000 bytes are more than the broker takes"
+    assert len(letter.value) == 100_000 and int(letter.headers["cut"]) > 240_000
+
+
+def test_a_worker_that_joins_takes_only_what_it_gets(tmp_path):
+    "With cooperative assignment the first worker gives up half of its partitions, and keeps the others all the while."
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=4)
+        first = Child(at, tmp_path)
+        first.wait_for("assigned")
+        second = Child(at, tmp_path)
+        end = time.monotonic() + 90
+        while not any(e["partitions"] for e in second.events("assigned")) and time.monotonic() < end:
+            time.sleep(0.3)
+        given, taken = ([p for e in events for p in e["partitions"]] for events in (first.events("revoked"), second.events("assigned")))
+        assert sorted(given) == sorted(taken) and len(given) == 2
+        send([ad(f"job-{i}", "Weld.") for i in range(40)], at)
+        assert len(keys_of(MATCHES, at, 40)) == 40
+        assert [first.stop(), second.stop()] == [0, 0]
 
 
 @pytest.mark.skipif(not KAFKA, reason="JOBMATCH_KAFKA names no Kafka with whole transactions (docker compose up -d kafka)")

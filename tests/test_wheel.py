@@ -90,3 +90,30 @@ def test_relative_paths_start_from_the_working_folder_or_jobmatch_home(python, e
 def test_running_the_notebooks_asks_for_the_repository(python, elsewhere):
     said = call(python.with_name("jobmatch"), "run", cwd=elsewhere, status=2).stderr
     assert "needs the repository" in said and "Traceback" not in said
+
+
+def test_contracts_and_feature_store_come_with_the_wheel(python, elsewhere):
+    "Schemas load, and a store is made and used, without a clone."
+    pytest.importorskip("feast")
+    code = """
+import numpy as np
+from jobmatch.live.contracts import TYPES, VERSIONS, read_schema, schema
+from jobmatch.live.feature_store import EmbeddingStore
+
+assert all(read_schema(topic, VERSIONS[topic]) == schema(topic) for topic in TYPES)
+EmbeddingStore().put("job", {"some-text": np.ones((2, 4), dtype=np.float32)}, "m1")
+print(*EmbeddingStore().get("job", ["some-text"], "m1"), EmbeddingStore().folder)
+"""
+    said = call(python, "-c", code, cwd=elsewhere).stdout.split()
+    assert said == ["some-text", str(elsewhere / "outputs" / "feature_repo")]
+    assert {p.name for p in (elsewhere / "outputs" / "feature_repo").glob("*.*")} >= {"definitions.py", "feature_store.yaml", "feature_store.redis.yaml"}
+
+
+def test_settings_come_from_a_file_and_from_variables(python, elsewhere):
+    command = python.with_name("jobmatch")
+    (elsewhere / "jobmatch.toml").write_text('group = "nightly"\npartitions = 12\n')
+    rows = {line.split()[0]: line.split()[1:3] for line in call(command, "config", cwd=elsewhere, JOBMATCH_PARTITIONS="6").stdout.splitlines()}
+    assert (rows["group"], rows["partitions"], rows["metrics_port"]) == (["nightly", "jobmatch.toml"], ["6", "JOBMATCH_PARTITIONS"], ["9108", "default"])
+    assert "(default: nightly)" in call(command, "stream", "--help", cwd=elsewhere).stdout
+    (elsewhere / "jobmatch.toml").write_text('goup = "nightly"\n')
+    assert "no setting goup" in call(command, "config", cwd=elsewhere, status=2).stderr

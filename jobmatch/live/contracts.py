@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_CHARS', 'Id', 'Position', 'JOBS', 'MATCHES', 'DEAD', 'LOG', 'FEEDBACK', 'ALERTS', 'TOPICS', 'SHADOW', 'TYPES',
-           'UNMATCHED', 'JobMessage', 'JobMatches', 'Score', 'MatchLog', 'Feedback', 'Alert', 'schema', 'write_schemas',
-           'ContractError', 'check', 'decode', 'canonical', 'encode', 'Record', 'dead_letter']
+           'VERSIONS', 'SCHEMAS', 'UNMATCHED', 'JobMessage', 'JobMatches', 'Score', 'MatchLog', 'Feedback', 'Alert',
+           'schema', 'read_schema', 'write_schemas', 'breaks', 'ContractError', 'check', 'decode', 'canonical',
+           'encode', 'Record', 'dead_letter']
 
 # %% ../../nbs/live/contracts.ipynb #fe34dac8
 import json
@@ -16,7 +17,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from ..core.runs import write_atomic
+import jobmatch
+from ..core.runs import read_json, write_atomic
 from ..core.schema import Job, Match
 
 # %% ../../nbs/live/contracts.ipynb #f7cc07df
@@ -114,6 +116,10 @@ SHADOW = {MATCHES: "shadow-matches", LOG: "shadow-log"}  # where a challenger's 
 TYPES = {JOBS: JobMessage, MATCHES: JobMatches, LOG: MatchLog, FEEDBACK: Feedback, ALERTS: Alert}
 
 # %% ../../nbs/live/contracts.ipynb #1cb6f85d
+VERSIONS = {JOBS: 1, MATCHES: 1, LOG: 2, FEEDBACK: 2, ALERTS: 1}  # of the schemas: one more with each change of a type
+SCHEMAS = Path(jobmatch.__file__).parent / "live" / "schemas"
+
+
 @cache
 def schema(
     topic: str,  # one of `TYPES`
@@ -122,17 +128,66 @@ def schema(
     from pydantic import TypeAdapter
 
     made = TypeAdapter(TYPES[topic]).json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": topic}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": topic, "version": VERSIONS[topic]}
+
+
+def read_schema(topic: str, version: int) -> dict:
+    "A schema as it was published."
+    return read_json(SCHEMAS / f"{topic}.v{version}.json")
 
 
 def write_schemas(
-    folder: str | Path,  # `schemas/` of the repository
+    folder: str | Path = SCHEMAS,
 ) -> list[Path]:
-    "Write every topic's schema; `git diff` then shows what changed for the others."
-    return [
-        write_atomic(Path(folder) / f"{topic}.json", lambda p, t=topic: p.write_text(json.dumps(schema(t), indent=2) + "\n", encoding="utf-8"))
-        for topic in TYPES
-    ]
+    "Write every topic's schema under its present version."
+    named = [(Path(folder) / f"{topic}.v{VERSIONS[topic]}.json", json.dumps(schema(topic), indent=2) + "\n") for topic in TYPES]
+    return [write_atomic(path, lambda p, text=text: p.write_text(text, encoding="utf-8")) for path, text in named]
+
+# %% ../../nbs/live/contracts.ipynb #5a5b5519
+def _kinds(schema: dict, root: dict) -> list[dict]:
+    "The alternatives of a schema, references replaced by what they name."
+    if "$ref" in schema:
+        return _kinds(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+    return [kind for one in schema["anyOf"] for kind in _kinds(one, root)] if "anyOf" in schema else [schema]
+
+
+def breaks(
+    old: dict,  # a JSON Schema
+    new: dict,
+) -> list[str]:  # empty: compatible
+    "Where messages that a schema took are refused by a newer one, or lack what its readers count on."
+    return _breaks(old, new, old, new, "message")
+
+
+def _breaks(old: dict, new: dict, old_root: dict, new_root: dict, at: str) -> list[str]:
+    out = []
+    for kind in _kinds(old, old_root):
+        same = [k for k in _kinds(new, new_root) if k.get("type") in (kind.get("type"), None) or (kind.get("type"), k["type"]) == ("integer", "number")]
+        tried = [_narrowed(kind, k, at) + _parts(kind, k, old_root, new_root, at) for k in same]
+        out += min(tried, key=len) if tried else [f"{at}: {kind.get('type')} is not taken any more"]
+    return out
+
+# %% ../../nbs/live/contracts.ipynb #cca5d52a
+def _narrowed(old: dict, new: dict, at: str) -> list[str]:
+    "Limits of a value that were widened the wrong way."
+    wider = {"maximum": 1, "maxLength": 1, "maxItems": 1, "minimum": -1, "minLength": -1, "minItems": -1}
+    out = [f"{at}: {word} is {new[word]} now" for word, sign in wider.items() if word in new and (word not in old or sign * new[word] < sign * old[word])]
+    values = lambda kind: set(kind["enum"]) if "enum" in kind else {kind["const"]} if "const" in kind else None
+    if values(new) is not None and (values(old) is None or values(old) - values(new)):
+        out.append(f"{at}: not all values are taken any more")
+    return out
+
+
+def _parts(old: dict, new: dict, old_root: dict, new_root: dict, at: str) -> list[str]:
+    "What breaks in the fields of an object or the items of a list."
+    had, has = set(old.get("required", [])), set(new.get("required", []))
+    out = [f"{at}.{name}: is required now" for name in sorted(has - had)] + [f"{at}.{name}: may be missing now" for name in sorted(had - has)]
+    for name, field_ in old.get("properties", {}).items():
+        if name in new.get("properties", {}):
+            out += _breaks(field_, new["properties"][name], old_root, new_root, f"{at}.{name}")
+    if "items" in old and "items" in new:
+        out += _breaks(old["items"], new["items"], old_root, new_root, f"{at}[]")
+    return out
 
 # %% ../../nbs/live/contracts.ipynb #c39dcf43
 class ContractError(ValueError):

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from fastcore.basics import patch
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 # %% ../../nbs/live/ops.ipynb #dd4c04e2
@@ -75,21 +76,24 @@ class Metrics:
         self.latency = curve("latency_seconds", "From an ad's arrival in Kafka to its matches", seconds)
         self.lag = gauge("lag", "Ads in the partition that are not committed yet", "partition")
         self.paused = gauge("paused", "Whether reading is paused because the matcher is behind")
+        self.registry_away = gauge("registry_away", "Whether the registry does not answer and what it last said holds")
         self.model = gauge("model_info", "1 for the model in use, 0 for those before", "model_version", "taxonomy_version")
         self.in_use = ()
         for stage in STAGES:
             self.stage.labels(stage)
 
-    def serving(self, model_version: str, taxonomy_version: str) -> None:
-        "Say which model is in use; the one before is not any more."
-        if self.in_use:
-            self.model.labels(*self.in_use).set(0)
-        self.in_use = model_version, taxonomy_version
-        self.model.labels(*self.in_use).set(1)
-
     def text(self) -> bytes:
         "The figures in Prometheus' text format."
         return generate_latest(self.registry)
+
+# %% ../../nbs/live/ops.ipynb #0ba4aa81
+@patch
+def serving(self: Metrics, model_version: str, taxonomy_version: str) -> None:
+    "Say which model is in use; the one before is not any more."
+    if self.in_use:
+        self.model.labels(*self.in_use).set(0)
+    self.in_use = model_version, taxonomy_version
+    self.model.labels(*self.in_use).set(1)
 
 # %% ../../nbs/live/ops.ipynb #723e4409
 def serve_health(

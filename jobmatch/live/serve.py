@@ -30,7 +30,7 @@ from ..core.runs import read_json, resolve, write_json
 from ..core.schema import content_hash
 from ..core.encoders import unknown_share
 from .contracts import FEEDBACK, LOG, MAX_CHARS, encode
-from .kafka import LOOPBACK, client_settings, create_topics, producer_settings
+from .kafka import LOOPBACK, client_settings, create_topics, full_name, producer_settings
 from .ops import log, log_to
 
 # %% ../../nbs/live/serve.ipynb #fdb1bac6
@@ -74,7 +74,7 @@ def kafka_sink(
     def write(topic: str, message: dict) -> None:
         nonlocal shared
         producer, outcome = shared, []
-        producer.produce(topic, encode(topic, message), message["job_id"].encode(), on_delivery=lambda error, _: outcome.append(error))
+        producer.produce(full_name(topic), encode(topic, message), message["job_id"].encode(), on_delivery=lambda error, _: outcome.append(error))
         while not outcome:
             producer.poll(0.1)  # another thread's poll may be the one that hears the answer
         if outcome[0]:

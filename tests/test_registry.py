@@ -1,0 +1,96 @@
+"A registry on a server, and workers that start when it is away."
+
+import logging
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("mlflow")
+
+from jobmatch.core import runs  # noqa: E402
+from jobmatch.live import registry as r  # noqa: E402
+from jobmatch.live.canary import release_matching  # noqa: E402
+from jobmatch.live.kafka import _free_port  # noqa: E402
+from jobmatch.tiny import tiny_run  # noqa: E402
+
+
+class Server:
+    "An MLflow server of its own, which keeps artifacts as well; a context manager."
+
+    def __init__(self, folder, port):
+        words = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}",
+                 "--serve-artifacts", "--artifacts-destination", folder / "artifacts"]
+        with open(folder / "server.log", "wb") as out:
+            self.process = subprocess.Popen([sys.executable, *map(str, words)], stdout=out, stderr=subprocess.STDOUT, cwd=folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    "A folder that relative paths start from, and few tries for what is away."
+    monkeypatch.setattr(r, "resolve", lambda path: tmp_path / path)
+    monkeypatch.setattr(r, "PATIENCE", 3.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    return tmp_path
+
+
+def answering(uri: str, seconds: float = 120):
+    "A client of the registry, once it answers."
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            client = r.open_registry(uri)
+            client.search_registered_models()
+            return client
+        except Exception:
+            assert time.monotonic() < end, "the server does not answer"
+            time.sleep(1)
+
+
+class Matching:
+    "Stands for a loaded model: what a worker would make of a folder."
+
+    def __init__(self, folder):
+        self.folder, self.matcher = folder, None
+
+
+def test_the_last_known_model_serves_while_the_registry_is_away(home, caplog):
+    port = _free_port()
+    uri = f"http://127.0.0.1:{port}"
+    other = home / "other"
+    shutil.copytree(tiny_run() / "model", other)
+    runs.write_json(other / "matcher.json", runs.read_json(other / "matcher.json") | dict(model_version="other"))
+    with Server(home, port):
+        client = answering(uri)
+        first, second = r.register(tiny_run() / "model", client), r.register(other, client)
+        r.set_alias("champion", first, client)
+        worker = release_matching(Matching, "models:/jobmatch@champion", client)
+        assert not worker.champion.away and worker.serving == "models:/jobmatch/1"
+        held = worker.models[worker.serving].folder
+        assert runs.digest(runs.resolve(held)) == runs.digest(tiny_run() / "model")
+        r.set_alias("champion", second, client)  # named, but nobody has fetched it
+        worker.champion.every = 0
+        assert worker.champion() == "models:/jobmatch/2"
+    with caplog.at_level(logging.WARNING, "jobmatch.registry"):
+        late = release_matching(Matching, "models:/jobmatch@champion", r.open_registry(uri))
+    assert late.champion.away and late.serving == "models:/jobmatch/1" and late.models[late.serving].folder == held
+    assert "is the model that it last named and that is here: models:/jobmatch/1" in caplog.text
+    with pytest.raises(ConnectionError, match="no models:/jobmatch@challenger was kept from before"):
+        r.Watch("models:/jobmatch@challenger", client=r.open_registry(uri))
+    with Server(home, port):
+        answering(uri)
+        late.champion.every = 0
+        end = time.monotonic() + 30
+        while late.champion.away and time.monotonic() < end:
+            late.champion()
+            time.sleep(0.5)
+        assert late.champion() == "models:/jobmatch/2" and not late.champion.away
