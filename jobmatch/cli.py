@@ -10,7 +10,8 @@ __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'Usage
            'adapt_command', 'broker_arguments', 'broker_command', 'send_arguments', 'send_command', 'stream_arguments',
            'stream_command', 'serve_arguments', 'serve_command', 'key_arguments', 'key_command', 'log_arguments',
            'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments', 'feedback_command',
-           'canary_arguments', 'canary_command', 'registry_arguments', 'registry_command', 'config_arguments',
+           'canary_arguments', 'canary_command', 'registry_arguments', 'as_made', 'retrain_arguments',
+           'retrain_command', 'alerts_arguments', 'alerts_command', 'registry_command', 'config_arguments',
            'config_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
@@ -618,7 +619,7 @@ def key_command(args: argparse.Namespace) -> int:
 
 # %% ../nbs/cli.ipynb #973f3ae5
 def log_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="where the Parquet files go (default: %(default)s)")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="where the Parquet files go, a folder or what fsspec knows, such as s3://bucket/log (default: %(default)s)")
     parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
     parser.add_argument("--group", default="jobmatch-log", help="(default: jobmatch-log)")
     parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
@@ -762,6 +763,71 @@ def registry_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("action", choices=["list", "log", "register", "alias"])
     parser.add_argument("words", nargs="*", metavar="WORD", help="log RUN; register MODEL [ALIAS]; alias ALIAS VERSION")
 
+# %% ../nbs/cli.ipynb #04b7d6e4
+def as_made(
+    like: str,  # a finished run
+    given: dict[str, object],  # parameters that the user named
+) -> dict[str, object]:  # `given`, and what the run's stages were made with, but for where their data come from
+    "The parameters that make a run like another."
+    made, elsewhere = {}, {"run", "source", "columns", "n_jobs"}
+    named = lambda stage, k: any(f"{s}{k}" in given for s in ("", f"{stage}.", f"{stage[:2]}.", f"{stage[3:]}."))
+    for stage in STAGES:
+        record = resolve(like) / stage[3:] / "run.json"
+        if not record.is_file() and stage != "02_bi_eval":
+            raise UsageError(f"no finished stage {stage} in {resolve(like)}; name a run that `jobmatch run` finished with --like")
+        known = notebook_parameters(root() / "nbs" / f"{stage}.ipynb").keys() - elsewhere
+        made |= {f"{stage}.{k}": v for k, v in (read_json(record)["parameters"] if record.is_file() else {}).items() if k in known and not named(stage, k)}
+    return made | given
+
+# %% ../nbs/cli.ipynb #bfb7f489
+def retrain_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("--like", metavar="RUN", default=DEFAULT_RUN, help=f"the run whose data the verdicts are added to, and whose parameters are taken (default: {DEFAULT_RUN})")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log (default: outputs/log)")
+    parser.add_argument("--runs", metavar="FOLDER", default="outputs/retrain", help="a folder for each retraining goes there (default: outputs/retrain)")
+    parser.add_argument("--champion", default="models:/jobmatch@champion", help="(default: models:/jobmatch@champion)")
+    parser.add_argument("--jobs", metavar="FILE", default="", help="the ads' texts, JSONL or CSV (default: those kept by `serve --keep-texts`)")
+    parser.add_argument("--least", type=int, default=50, metavar="N", help="new verdicts without which nothing is trained (default: 50)")
+    parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the stages, as for `run`; again for more")
+    parser.add_argument("--every", type=float, default=60, metavar="S", help="seconds between checks of the rollout; 0: begin it and leave (default: 60)")
+    parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker to send alerts to (default: none)")
+    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+
+
+def retrain_command(args: argparse.Namespace) -> int:
+    "Train on what people said, compare with the champion, and send what is better to the shadow."
+    from jobmatch.live.retrain import run_retrain
+
+    overrides = as_made(args.like, dict(parse_override(p) for p in args.parameters))
+    given = {name: value for name, value in vars(args).items() if name not in ("command", "parameters")}
+    given |= {"jobs": args.jobs and _where(args.jobs), "like": _where(args.like)}
+    try:
+        outcome = run_retrain(lambda labelled, run: run_stages(run, {**overrides, "source": labelled}), **given)
+    except (OSError, LookupError, ValueError) as e:  # too few verdicts, no champion, no texts
+        raise UsageError(str(e)) from None
+    if outcome:
+        print(json.dumps(outcome, indent=1, ensure_ascii=False))
+    return 0
+
+# %% ../nbs/cli.ipynb #77db3097
+def alerts_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("--rules", metavar="FILE", required=True, help="JSON: which function to call for which alert (see live/rules)")
+    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
+    parser.add_argument("--group", default="jobmatch-alerts", help="(default: jobmatch-alerts)")
+    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+
+
+def alerts_command(args: argparse.Namespace) -> int:
+    "Read the topic `alerts` and do what the rules say until Ctrl-C or SIGTERM."
+    from jobmatch.live.ops import log_to
+    from jobmatch.live.rules import run_alerts
+
+    log_to()
+    given = {name: value for name, value in vars(args).items() if name != "command"}
+    try:
+        return run_alerts(**given | {"rules": _where(args.rules)})
+    except (OSError, ValueError) as e:
+        raise UsageError(str(e)) from None
+
 # %% ../nbs/cli.ipynb #4c74142a
 def registry_command(args: argparse.Namespace) -> int:
     "List or register model versions, log a run, or move an alias such as champion."
@@ -812,6 +878,8 @@ COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "key": (key_arguments, key_command),
     "feedback": (feedback_arguments, feedback_command),
     "drift": (drift_arguments, drift_command),
+    "alerts": (alerts_arguments, alerts_command),
+    "retrain": (retrain_arguments, retrain_command),
     "canary": (canary_arguments, canary_command),
     "registry": (registry_arguments, registry_command),
     "config": (config_arguments, config_command),

@@ -448,5 +448,6 @@ def load_samples(
     attributes: pd.DataFrame,  # of `load_source`
 ) -> pd.DataFrame:  # the columns of a sample
     "All samples of a source besides its labelled jobs."
-    lines = [line_samples()] if source == "esco" else []
+    own = resolve(source) / "lines.parquet"  # what `live.feedback` puts beside the jobs of a run that learned from single lines too
+    lines = [line_samples()] if source == "esco" else [pd.read_parquet(own)[_SAMPLE]] if own.is_file() else []
     return pd.concat([*lines, taxonomy_samples(attributes)], ignore_index=True)

@@ -6,14 +6,11 @@
 __all__ = ['run_drift']
 
 # %% ../../nbs/08_monitor.ipynb #374ddd02
-import json
-
 import pandas as pd
 
-from ..core.runs import resolve
 from .contracts import ALERTS, Record, encode
 from .drift import check_log, put_drift
-from .rules import act
+from .rules import act, read_rules
 
 # %% ../../nbs/08_monitor.ipynb #931abd36
 def run_drift(
@@ -26,7 +23,7 @@ def run_drift(
     **window,  # until, days, weeks, model_version, alpha, report of `check_log`
 ) -> tuple[pd.DataFrame, list[dict]]:  # as of `check_log`
     "Look for drift, send the alerts, and do what the rules say."
-    todo = json.loads(resolve(rules).read_text(encoding="utf-8")) if rules else []
+    todo = read_rules(rules)
     table, alerts = check_log(folder, out, **window)
     if store:
         from jobmatch.live.feature_store import EmbeddingStore

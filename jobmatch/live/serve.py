@@ -464,6 +464,8 @@ def run_serve(
     from jobmatch.core.schema import read_jobs
     from jobmatch.core.matcher import Matcher
 
+    if "://" in folder and (keep_texts or not bootstrap_servers):
+        raise ValueError(f"--log {folder}: texts, and messages where no broker is named, are kept in a local folder")
     loopback = host in ("127.0.0.1", "localhost", "::1")
     known = read_json(resolve(keys)) if keys else {}
     if not loopback and not known:

@@ -1,0 +1,160 @@
+"What deploy/ and compose.yml say, as far as it can be checked without a daemon or a cluster: against schemas, the command line's own parser, and the metrics that a worker exports."
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import promql_parser
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from jobmatch.cli import make_parser
+from jobmatch.core.matcher import Matcher
+from jobmatch.live.contracts import JOBS, Record
+from jobmatch.live.kafka import Broker, create_topics, send
+from jobmatch.live.ops import Metrics
+from jobmatch.live.rules import read_rules
+from jobmatch.live.stream import JobMatching, Worker
+from jobmatch.tiny import tiny_run
+
+ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "deploy"
+COMPOSE = yaml.safe_load((ROOT / "compose.yml").read_text())
+KUSTOMIZATION = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())
+OBJECTS = [o for path in KUSTOMIZATION["resources"] for o in yaml.safe_load_all((DEPLOY / path).read_text())]
+OTHERS = ("keda.sh/v1alpha1",)  # of which no registry has a schema
+
+
+@pytest.mark.parametrize("path", ["compose.yml", "deploy/compose.gpu.yml"])
+def test_compose_files_keep_the_specification(path):
+    schema = json.loads((files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json").read_text())
+    jsonschema.validate(yaml.safe_load((ROOT / path).read_text()), schema)
+
+
+def test_what_compose_mounts_and_names_is_there():
+    volumes = [v for s in COMPOSE["services"].values() for v in s.get("volumes", [])]
+    assert not [v for v in volumes if v.startswith("./") and not (ROOT / v.split(":")[0]).exists()]
+    assert {v.split(":")[0] for v in volumes if not v.startswith("./")} == set(COMPOSE["volumes"])
+    overlay = yaml.safe_load((DEPLOY / "compose.gpu.yml").read_text())
+    assert set(overlay["services"]) <= set(COMPOSE["services"])
+
+
+@pytest.mark.parametrize("thing", [o for o in OBJECTS if o["apiVersion"] not in OTHERS], ids=lambda o: f"{o['kind']}-{o['metadata']['name']}")
+def test_kubernetes_takes_the_objects(thing):
+    kubernetes_validate.validate(thing, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_pods_name_what_is_there():
+    text = json.dumps(OBJECTS)
+    named = lambda kind: {o["metadata"]["name"] for o in OBJECTS if o["kind"] == kind}
+    assert set(re.findall(r'"claimName": "([\w-]+)"', text)) == named("PersistentVolumeClaim")
+    assert set(re.findall(r'"config[mM]ap(?:Ref)?": {"name": "([\w-]+)"}', text, re.I)) == {g["name"] for g in KUSTOMIZATION["configMapGenerator"]}
+    assert not [f for g in KUSTOMIZATION["configMapGenerator"] for f in g.get("files", []) if not (DEPLOY / f).is_file()]
+    assert {p.relative_to(DEPLOY).as_posix() for p in (DEPLOY / "k8s").iterdir()} == set(KUSTOMIZATION["resources"])
+    scaled = next(o for o in OBJECTS if o["kind"] == "ScaledObject")["spec"]
+    assert scaled["scaleTargetRef"]["name"] in named("Deployment")
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    "Each call of `jobmatch`: where it stands, and its words."
+    for name, service in COMPOSE["services"].items():
+        words = service.get("command", [])
+        shell = [c.split() for c in re.findall(r"jobmatch [^;]+", words[2])] if words[:2] == ["sh", "-c"] else []
+        yield from ((f"compose.yml: {name}", w[1:]) for w in [words, *shell] if w[:1] == ["jobmatch"])
+    for thing in OBJECTS:
+        pod = thing.get("spec", {}).get("jobTemplate", thing).get("spec", {}).get("template", {}).get("spec", {})
+        yield from ((f"k8s: {c['name']}", c["command"][1:]) for c in pod.get("containers", []) if c["command"][0] == "jobmatch")
+    for rule in read_rules(DEPLOY / "rules.json"):
+        yield f"rules.json: {rule['name']}", rule["arguments"]["command"]
+
+
+@pytest.mark.parametrize(("where", "words"), [pytest.param(*c, id=c[0]) for c in commands()])
+def test_the_command_line_takes_the_commands(where, words):
+    args = vars(make_parser().parse_args(words))
+    assert args.get("bootstrap_servers", "kafka:9092") == "kafka:9092", where
+
+
+def test_every_part_is_started_somewhere():
+    started = lambda where: {words[0] for place, words in commands() if place.startswith(where)}
+    assert started("compose") == started("k8s") == {"stream", "log", "serve", "drift", "alerts"}
+    assert started("rules") == {"retrain"}
+
+
+def test_mlflow_takes_its_command():
+    from mlflow.cli import server
+
+    pods = [o for o in OBJECTS if o["kind"] == "Deployment" and o["metadata"]["name"] == "mlflow"]
+    for words in (COMPOSE["services"]["mlflow"]["command"], pods[0]["spec"]["template"]["spec"]["containers"][0]["command"]):
+        assert words[:2] == ["mlflow", "server"] and server.make_context("server", list(words[2:])).params["port"] == 5000
+
+
+@pytest.fixture(scope="module")
+def exported() -> dict[str, list[dict]]:
+    "What a worker exports after an ad, the same ad again, and a broken one, its store failing: name → the labels of each sample."
+    metrics = Metrics()
+    matching = JobMatching([Matcher.load(tiny_run() / "model")], store=object(), metrics=metrics)
+    metrics.serving(matching.matcher.model_version, matching.matcher.taxonomy_version)
+    ad = json.dumps(dict(job_id="a", text="Weld pipes.")).encode()
+    with Broker() as broker:
+        create_topics(broker.bootstrap_servers, partitions=1)
+        send([Record(JOBS, b"a", ad), Record(JOBS, b"a", ad), Record(JOBS, b"b", b"{")], broker.bootstrap_servers)
+        worker = Worker(matching, broker.bootstrap_servers, metrics=metrics)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        end = time.monotonic() + 60
+        while time.monotonic() < end and b"jobmatch_lag{" not in metrics.text():
+            time.sleep(0.2)
+        worker.stop()
+        thread.join()
+    out: dict[str, list[dict]] = {"up": [dict(job="jobmatch-worker", instance="worker:9108")]}  # Prometheus' own
+    for sample in (s for f in text_string_to_metric_families(metrics.text().decode()) for s in f.samples):
+        out.setdefault(sample.name, []).append(sample.labels)
+    return out
+
+
+def selectors(expression: object) -> Iterator[tuple[str, dict[str, str], set[str]]]:
+    "Of each selector in a query: the metric, the labels it asks for, and the labels it is grouped by."
+    if isinstance(expression, promql_parser.VectorSelector):
+        yield expression.name, {m.name: m.value for m in expression.matchers.matchers}, set()
+    inside = [getattr(expression, a, None) for a in ("lhs", "rhs", "expr", "vector_selector", "args")]
+    modifier = getattr(expression, "modifier", None)
+    by = set(getattr(modifier, "labels", None) or []) if isinstance(expression, promql_parser.AggregateExpr) else set()
+    for part in inside:
+        for one in part if isinstance(part, list) else [part] if part is not None else []:
+            yield from ((name, asked, grouped | by) for name, asked, grouped in selectors(one))
+
+
+DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "jobmatch.json").read_text())
+RULES = [r for g in yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"] for r in g["rules"]]
+QUERIES = [(f"panel {p['title']}", t["expr"]) for p in DASHBOARD["panels"] for t in p["targets"]] + [(r["alert"], r["expr"]) for r in RULES]
+
+
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*q, id=q[0]) for q in QUERIES])
+def test_queries_ask_for_what_a_worker_exports(exported, where, query):
+    found = list(selectors(promql_parser.parse(query)))
+    assert found
+    for name, asked, grouped in found:
+        assert name in exported, f"{where}: a worker exports no {name}"
+        assert any(asked.items() <= labels.items() and grouped <= labels.keys() for labels in exported[name]), f"{where}: no {name} with {asked} and {grouped}"
+
+
+def test_the_dashboard_reads_the_source_that_is_provisioned():
+    sources = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    assert {t["datasource"]["uid"] for p in DASHBOARD["panels"] for t in p["targets"]} == {s["uid"] for s in sources}
+    assert len({p["id"] for p in DASHBOARD["panels"]}) == len(DASHBOARD["panels"]) and {r["labels"]["severity"] for r in RULES} <= {"info", "warning", "critical"}
+
+
+def test_prometheus_scrapes_the_worker_and_its_rules_are_mounted():
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    assert all((DEPLOY / "prometheus" / Path(f).name).is_file() for f in config["rule_files"])
+    scraped = config["scrape_configs"][0]
+    assert scraped["dns_sd_configs"][0]["names"] == ["worker"] and "worker" in COMPOSE["services"]
+    args = make_parser().parse_args(COMPOSE["services"]["worker"]["command"][1:])
+    assert scraped["dns_sd_configs"][0]["port"] == args.metrics_port and args.metrics_host == "0.0.0.0"
