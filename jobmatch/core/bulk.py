@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['Limits', 'ATTEMPTS', 'AHEAD', 'Engine', 'input_files', 'file_names', 'Seen', 'Shard', 'cut', 'check_files',
-           'matches_schema', 'match_ads', 'Done', 'write_part', 'read_part', 'Work', 'do_shard', 'Worker', 'on_devices',
-           'devices_of', 'make_plan', 'differences', 'bulk', 'model_folder']
+           'matches_schema', 'match_ads', 'Done', 'write_part', 'read_part', 'Work', 'part_of', 'do_shard',
+           'WorkerDied', 'Worker', 'split_ads', 'split_ahead', 'on_devices', 'devices_of', 'make_plan', 'differences',
+           'bulk', 'model_folder']
 
-# %% ../../nbs/core/bulk.ipynb #dc593e06
+# %% ../../nbs/core/bulk.ipynb #052fc152
 import csv
 import hashlib
 import json
 import multiprocessing
 import os
 import sqlite3
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -29,7 +32,7 @@ from .runs import digest, read_json, resolve, versions, write_atomic, write_json
 from .schema import JOB_FILES, DataError, Match, Piece, Problem, iter_jobs
 from .shards import end_with_parent
 
-# %% ../../nbs/core/bulk.ipynb #acc46499
+# %% ../../nbs/core/bulk.ipynb #a0cc2c4a
 def input_files(
     inputs: list[str | Path],  # files and folders
     out: str | Path | None = None,  # a folder that is left out: the results may lie beside the ads
@@ -51,7 +54,7 @@ def file_names(files: list[Path]) -> list[str]:
     above = Path(os.path.commonpath([p.parent for p in files]))
     return [p.relative_to(above).as_posix() for p in files]
 
-# %% ../../nbs/core/bulk.ipynb #12c97b0c
+# %% ../../nbs/core/bulk.ipynb #86cf3c4d
 class Seen:
     "The ids met so far, and where."
 
@@ -74,7 +77,7 @@ class Seen:
         places = [self.db.execute("select file, row from seen where id = ?", [k]).fetchone() for k in keys]
         return [None if place == (file, row) else f"{place[0]}, row {place[1]}" for place, row in zip(places, rows)]
 
-# %% ../../nbs/core/bulk.ipynb #51a2f403
+# %% ../../nbs/core/bulk.ipynb #79fc1841
 @dataclass
 class Shard:
     "Some ads that are matched together and written to one file."
@@ -83,6 +86,7 @@ class Shard:
     ads: list[tuple[str, str]]  # (job_id, text)
     problems: list[Problem]  # rows set aside since the shard before
     read: float  # share of all files read so far
+    sentences: "list[list[Sentence]] | None" = None  # of each ad, where they were split before
 
 
 def _pieces(path: Path, columns: dict[str, str] | None) -> Iterator[Piece]:
@@ -99,7 +103,7 @@ def _news(jobs: pd.DataFrame, name: str, seen: Seen) -> tuple[list[tuple[str, st
     again = [(row, i, place) for row, i, place in zip(jobs.index, jobs.job_id, first) if place is not None]
     return ads, [Problem(name, int(row), "job_id", f"repeats {place}; the first is kept", i) for row, i, place in again]
 
-# %% ../../nbs/core/bulk.ipynb #147195e9
+# %% ../../nbs/core/bulk.ipynb #b03a1681
 def cut(
     files: list[Path],  # of `input_files`
     size: int = 1000,  # ads a shard
@@ -132,7 +136,7 @@ def check_files(files: list[Path], columns: dict[str, str] | None = None) -> Non
     if problems:
         raise DataError(problems)
 
-# %% ../../nbs/core/bulk.ipynb #b0be59ca
+# %% ../../nbs/core/bulk.ipynb #44e9e86d
 def matches_schema() -> "pyarrow.Schema":
     "The columns of a file of matches."
     import pyarrow as pa
@@ -149,10 +153,13 @@ def match_ads(
     matcher: "Matcher",
     ads: list[tuple[str, str]],  # (job_id, text)
     limits: Limits,
+    sentences: "list[list[Sentence]] | None" = None,  # of `Matcher.split`, where the caller has them
 ) -> tuple[list[Match], list[list[str]]]:  # the matches, ad by ad; (job_id, error) of the ads that failed
     "Match ads, one by one where they fail together."
     try:
-        return [m for found in matcher.match_each(ads, *limits) for m in found], []
+        if sentences is None:
+            return [m for found in matcher.match_each(ads, *limits) for m in found], []
+        return [m for found in matcher.match([t for _, t in ads], [i for i, _ in ads], *limits, sentences=sentences) for m in found], []
     except Exception as error:  # whatever an odd ad makes a model raise
         matches, failed = [], []
         for ad in ads:
@@ -164,7 +171,7 @@ def match_ads(
             raise error
         return matches, failed
 
-# %% ../../nbs/core/bulk.ipynb #8f2918d1
+# %% ../../nbs/core/bulk.ipynb #eda69fc9
 @dataclass
 class Done:
     "A finished shard."
@@ -198,7 +205,7 @@ def read_part(shard: Shard, path: Path) -> Done:
     failed = [Problem("", None, "text", reason, job_id) for job_id, reason in note["failed"]]
     return Done(shard.number, path.name, note["ads"], about.num_rows, path.stat().st_size, digest(path), shard.problems + failed, shard.read)
 
-# %% ../../nbs/core/bulk.ipynb #fe258227
+# %% ../../nbs/core/bulk.ipynb #ea67b79a
 @dataclass(frozen=True)
 class Work:
     "What a device needs to know."
@@ -207,6 +214,11 @@ class Work:
     model_version: str
     folder: str  # for the parts
     limits: Limits
+
+
+def part_of(shard: Shard, work: Work) -> Path:
+    "Where a shard's matches go."
+    return Path(work.folder) / f"part-{shard.number:06d}.parquet"
 
 
 @lru_cache(1)
@@ -218,21 +230,17 @@ def _matcher(model: str, device: str) -> "Matcher":
 
 def do_shard(shard: Shard, work: Work, device: str) -> Done:
     "Match a shard and write its part, unless it is there."
-    path = Path(work.folder) / f"part-{shard.number:06d}.parquet"
+    path = part_of(shard, work)
     if not path.exists():
         matcher = _matcher(work.model, device)
         if matcher.model_version != work.model_version:
             raise DataError(f"{work.model} was replaced while it was in use: it is model {matcher.model_version} now, and the work began with {work.model_version}; "
                             "put that one back and start again, or begin anew in another folder")
-        write_part(*_counted(matcher, shard.ads, work.limits), path)
+        matches, failed = match_ads(matcher, shard.ads, work.limits, shard.sentences) if shard.ads else ([], [])
+        write_part(matches, len(shard.ads) - len(failed), failed, path)
     return read_part(shard, path)
 
-
-def _counted(matcher: "Matcher", ads: list[tuple[str, str]], limits: Limits) -> tuple[list[Match], int, list[list[str]]]:
-    matches, failed = match_ads(matcher, ads, limits) if ads else ([], [])
-    return matches, len(ads) - len(failed), failed
-
-# %% ../../nbs/core/bulk.ipynb #460970a2
+# %% ../../nbs/core/bulk.ipynb #ff4e5d5f
 ATTEMPTS = 3  # at a shard whose worker dies
 AHEAD = 2  # shards that a device has: one in work, one waiting
 
@@ -245,6 +253,10 @@ def _begin(sharing: int) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // sharing))
 
 
+class WorkerDied(RuntimeError):
+    "A worker that dies whenever it is started."
+
+# %% ../../nbs/core/bulk.ipynb #208e1115
 class Worker:
     "A process that has a device for itself."
 
@@ -268,7 +280,7 @@ class Worker:
             future.set_exception(e)
         self.given[future] = shard
 
-# %% ../../nbs/core/bulk.ipynb #092d48fb
+# %% ../../nbs/core/bulk.ipynb #a67f051b
 def _again(worker: Worker) -> None:
     "Start a worker that died again, with the shards it had."
     shards = sorted(worker.given.values(), key=lambda s: s.number)
@@ -276,7 +288,7 @@ def _again(worker: Worker) -> None:
     worker.deaths[first.number] = worker.deaths.get(first.number, 0) + 1
     if worker.deaths[first.number] == ATTEMPTS:
         ids = f"{first.ads[0][0]} to {first.ads[-1][0]}" if first.ads else "none"
-        raise RuntimeError(f"the process on {worker.device} died {ATTEMPTS} times at shard {first.number} (ads {ids}), most likely for lack of memory; what is finished "
+        raise WorkerDied(f"the process on {worker.device} died {ATTEMPTS} times at shard {first.number} (ads {ids}), most likely for lack of memory; what is finished "
                            "is kept: start again on fewer devices, or look at these ads")
     worker.pool.shutdown(wait=False)
     worker._start(shards)
@@ -295,17 +307,56 @@ def _finished(worker: Worker, future: Future) -> Iterator[Done]:
 
 Engine = Callable[[Callable[[], Iterator[Shard]], Work, list[str]], Iterator[Done]]
 
-# %% ../../nbs/core/bulk.ipynb #e048e279
+# %% ../../nbs/core/bulk.ipynb #f2b3342f
+def split_ads(ads: list[tuple[str, str]], model: str) -> "list[list[Sentence]]":
+    "The sentences of ads, by the splitter of a model folder."
+    from jobmatch.core.text import load_nlp, split
+
+    return split([text for _, text in ads], load_nlp(str(Path(model) / "spacy")))
+
+
+def _with_sentences(shard: Shard, split: Future | None) -> Shard:
+    try:
+        return shard if split is None else replace(shard, sentences=split.result())
+    except Exception:  # an odd ad, or a killed process: the device splits, and finds out which
+        return shard
+
+
+def split_ahead(
+    shards: Iterator[Shard],
+    work: Work,
+    n: int,  # processes
+) -> Iterator[Shard]:  # the same ones in order
+    "Split the ads of shards that are to be matched, a few shards ahead."
+    waiting: deque[tuple[Shard, Future | None]] = deque()
+    with ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
+        for shard in shards:
+            try:
+                split = None if part_of(shard, work).exists() else pool.submit(split_ads, shard.ads, work.model)
+            except BrokenProcessPool:
+                split = None
+            waiting.append((shard, split))
+            if len(waiting) > n:
+                yield _with_sentences(*waiting.popleft())
+        while waiting:
+            yield _with_sentences(*waiting.popleft())
+
+# %% ../../nbs/core/bulk.ipynb #e1c8c550
+def _for_devices(shards: Iterator[Shard], work: Work, devices: list[str]) -> Iterator[Shard]:
+    n_gpus = sum(device != "cpu" for device in devices)
+    return split_ahead(shards, work, max(1, min(2 * n_gpus, (os.cpu_count() or 1) - n_gpus))) if n_gpus else shards
+
+
 def on_devices(
     shards: Callable[[], Iterator[Shard]],  # gives them in order
     work: Work,
     devices: list[str],  # torch devices; a single one is used by this process itself
 ) -> Iterator[Done]:  # as they are finished
     "Work off shards on the devices of this machine."
+    rest = _for_devices(shards(), work, devices)
     if len(devices) == 1:
-        yield from (do_shard(shard, work, devices[0]) for shard in shards())
+        yield from (do_shard(shard, work, devices[0]) for shard in rest)
         return
-    rest = shards()
     workers = [Worker(device, work, devices.count("cpu") or 1) for device in devices]
     try:
         while True:
@@ -322,7 +373,7 @@ def on_devices(
         for worker in workers:
             worker.pool.shutdown(cancel_futures=True)
 
-# %% ../../nbs/core/bulk.ipynb #e0813ac1
+# %% ../../nbs/core/bulk.ipynb #04f5cac8
 def devices_of(
     given: str | None = None,  # devices separated by commas, such as "cuda:0,cuda:1"; "all": every GPU; None: the best one
 ) -> list[str]:
@@ -340,7 +391,7 @@ def devices_of(
         raise DataError(f"no device {', '.join(unknown)} here; there is {', '.join(there)}")
     return names
 
-# %% ../../nbs/core/bulk.ipynb #a712e3ad
+# %% ../../nbs/core/bulk.ipynb #e3f4fcf8
 def make_plan(
     files: list[Path],
     model: Path,  # the model folder
@@ -367,7 +418,7 @@ def differences(
     words = {"missing now": a.keys() - b.keys(), "new": b.keys() - a.keys(), "changed": {f for f in a.keys() & b.keys() if a[f] != b[f]}}
     return said + [f"inputs: {what}: {', '.join(sorted(which)[:5])}{' …' * (len(which) > 5)}" for what, which in words.items() if which]
 
-# %% ../../nbs/core/bulk.ipynb #878840bf
+# %% ../../nbs/core/bulk.ipynb #e4fa2185
 def _agree(out: Path, plan: dict) -> dict:
     "The manifest of this folder: the one that is there, if it has the same plan, else a new one."
     path = out / "manifest.json"
@@ -388,7 +439,7 @@ def _whole(out: Path, manifest: dict) -> bool:
     parts = [(out / "matches" / s["file"], s["bytes"]) for s in manifest.get("shards", [])]
     return manifest["status"] == "finished" and (out / "rejects.csv").exists() and all(p.exists() and p.stat().st_size == n for p, n in parts)
 
-# %% ../../nbs/core/bulk.ipynb #59e44187
+# %% ../../nbs/core/bulk.ipynb #9cc7bd49
 def _in_order(done: Iterable[Done]) -> Iterator[Done]:
     held, number = {}, 0
     for one in done:
@@ -402,8 +453,8 @@ def _collect(done: Iterable[Done], rejects: Path, progress: bool) -> tuple[list[
     "Write the rejects and show how far the work is; the shards as the manifest has them, and the number of rejects."
     from tqdm.auto import tqdm
 
-    shards, n_rejects = [], 0
-    with open(rejects, "w", encoding="utf-8", newline="") as f, tqdm(desc="match", unit="ad", disable=not progress, smoothing=0.1) as bar:
+    shards, n_rejects, every = [], 0, 0.1 if sys.stderr.isatty() else 30  # seconds
+    with open(rejects, "w", encoding="utf-8", newline="") as f, tqdm(desc="match", unit="ad", disable=not progress, mininterval=every) as bar:
         writer = csv.DictWriter(f, [c.name for c in fields(Problem)], lineterminator="\n")
         writer.writeheader()
         for one in _in_order(done):
@@ -415,7 +466,7 @@ def _collect(done: Iterable[Done], rejects: Path, progress: bool) -> tuple[list[
             bar.update(one.ads)
     return shards, n_rejects
 
-# %% ../../nbs/core/bulk.ipynb #6f785fd6
+# %% ../../nbs/core/bulk.ipynb #d5848688
 def bulk(
     inputs: list[str | Path],  # files and folders of job ads: CSV, TSV, JSONL, Parquet
     out: str | Path,  # the folder to write
@@ -440,7 +491,7 @@ def bulk(
     except Timeout:
         raise DataError(f"{out}: another process is writing there; wait for it, or end it first") from None
 
-# %% ../../nbs/core/bulk.ipynb #0004d72a
+# %% ../../nbs/core/bulk.ipynb #b3faceff
 def _run(files: list[Path], out: Path, model: Path, manifest: dict, devices: list[str], engine: Engine, progress: bool) -> dict:
     plan, begin, tmp = manifest["plan"], time.monotonic(), out / ".rejects.csv.tmp"
     for left in (out / "matches").glob(".*.tmp*"):  # by a kill
