@@ -468,7 +468,7 @@ def _write(lines: Iterable[str], output: str | None):
 
         write_atomic(Path(output), lambda p: p.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline=""))
 
-# %% ../nbs/cli.ipynb #48ff32dc
+# %% ../nbs/cli.ipynb #1a6f9be0
 def bulk_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("inputs", nargs="+", metavar="IN", help="files of ads, or folders of such: Parquet, JSONL, CSV, TSV (job_id, text)")
     parser.add_argument("out", metavar="OUT", help="the folder to write; the same command goes on where it was stopped")
@@ -494,7 +494,7 @@ def _columns(given: list[str]) -> dict[str, str]:
         raise UsageError(f"--column {wrong[0]}: write it as --column text=description")
     return dict(c.split("=", 1) for c in given)
 
-# %% ../nbs/cli.ipynb #d4063097
+# %% ../nbs/cli.ipynb #9c52196b
 def bulk_command(args: argparse.Namespace) -> int:
     "Match files of ads of any size to Parquet, on several devices; goes on after a kill."
     _check_limits(args)

@@ -16,7 +16,7 @@ from jobmatch.cli import main
 from jobmatch.core.runs import digest, read_json, root
 from jobmatch.tiny import tiny_run
 
-N, SIZE = 360, 10
+N, SIZE = 160, 5
 SENTENCES = ["You weld pipes and test valves for leaks.", "You cook meals and order supplies.", "Repair engines and machinery.", "Prepare financial reports.",
              "We are a young team.", "Teach mathematics to children.", "You drive trucks across the country.", "Advise customers by telephone."]
 
@@ -24,7 +24,8 @@ SENTENCES = ["You weld pipes and test valves for leaks.", "You cook meals and or
 def write_ads(folder: Path) -> Path:
     "Ads in three formats and two folders, with rows that cannot be used."
     rng = random.Random(7)
-    ads = pd.DataFrame([dict(job_id=f"j{i}", text=" ".join(rng.sample(SENTENCES, 4)) + f" You manage {i} people.") for i in range(N)])
+    ballast = f"<!-- {'x' * 20_000} -->"  # costs the model nothing, and fills the pipes to the workers
+    ads = pd.DataFrame([dict(job_id=f"j{i}", text=" ".join(rng.sample(SENTENCES, 4)) + f" You manage {i} people. {ballast}") for i in range(N)])
     (folder / "more").mkdir(parents=True)
     ads[: N // 3].to_csv(folder / "a.csv", index=False)
     ads[N // 3 : N // 2].to_parquet(folder / "b.parquet")
@@ -69,7 +70,7 @@ def files(out: Path) -> dict[str, str]:
 
 
 def wait_for(process: subprocess.Popen, out: Path, n: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while len(parts(out)) < n:
         assert process.poll() is None, f"ended too early: {process.communicate()}"
         assert time.monotonic() < deadline
@@ -122,7 +123,7 @@ def test_a_killed_worker_is_started_again(peace, model, tmp_path):
     workers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
     assert len(workers) == 2
     workers[1].kill()
-    said, errors = process.communicate(timeout=120)
+    said, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "rejects:" in said and files(out) == peace[1]
 
@@ -160,9 +161,9 @@ def cluster(monkeypatch):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0))
-    for _ in range(2):
-        made.add_node(num_cpus=1)
+    memory = dict(object_store_memory=100 * 2**20)
+    made = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, **memory))
+    made.add_node(num_cpus=1, **memory)
     monkeypatch.setenv("RAY_ADDRESS", made.address)
     yield made
     made.shutdown()
@@ -176,6 +177,6 @@ def test_ray_goes_on_without_a_killed_worker(peace, model, tmp_path, cluster):
     actors = [p for p in psutil.Process().children(recursive=True) if "ray::" in p.name() and "Actor" in " ".join(p.cmdline())]
     assert len(actors) == 2, actors
     actors[0].kill()
-    said, errors = process.communicate(timeout=180)
+    said, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert files(out) == peace[1]

@@ -8,7 +8,7 @@ __all__ = ['Limits', 'ATTEMPTS', 'AHEAD', 'Engine', 'input_files', 'file_names',
            'WorkerDied', 'Worker', 'split_ads', 'split_ahead', 'on_devices', 'devices_of', 'make_plan', 'differences',
            'bulk', 'model_folder']
 
-# %% ../../nbs/core/bulk.ipynb #052fc152
+# %% ../../nbs/core/bulk.ipynb #9cdeac7e
 import csv
 import hashlib
 import json
@@ -32,7 +32,7 @@ from .runs import digest, read_json, resolve, versions, write_atomic, write_json
 from .schema import JOB_FILES, DataError, Match, Piece, Problem, iter_jobs
 from .shards import end_with_parent
 
-# %% ../../nbs/core/bulk.ipynb #a0cc2c4a
+# %% ../../nbs/core/bulk.ipynb #a44e98b4
 def input_files(
     inputs: list[str | Path],  # files and folders
     out: str | Path | None = None,  # a folder that is left out: the results may lie beside the ads
@@ -41,8 +41,7 @@ def input_files(
     files, out = [], Path(out).resolve() if out else None
     for given in map(Path, inputs):
         inside = (p for p in given.rglob("*") if p.suffix.lower() in JOB_FILES and not p.name.startswith("."))
-        found = [p.resolve() for p in inside] if given.is_dir() else [given.resolve()]
-        found = [p for p in found if out is None or out not in p.parents]
+        found = [p.resolve() for p in inside if out is None or out not in p.resolve().parents] if given.is_dir() else [given.resolve()]
         if not found:
             raise DataError(f"{given}: no job ads in this folder; it needs files that end in {', '.join(JOB_FILES)}")
         files += found
@@ -54,7 +53,7 @@ def file_names(files: list[Path]) -> list[str]:
     above = Path(os.path.commonpath([p.parent for p in files]))
     return [p.relative_to(above).as_posix() for p in files]
 
-# %% ../../nbs/core/bulk.ipynb #86cf3c4d
+# %% ../../nbs/core/bulk.ipynb #d31e5292
 class Seen:
     "The ids met so far, and where."
 
@@ -77,7 +76,7 @@ class Seen:
         places = [self.db.execute("select file, row from seen where id = ?", [k]).fetchone() for k in keys]
         return [None if place == (file, row) else f"{place[0]}, row {place[1]}" for place, row in zip(places, rows)]
 
-# %% ../../nbs/core/bulk.ipynb #79fc1841
+# %% ../../nbs/core/bulk.ipynb #7122a0b9
 @dataclass
 class Shard:
     "Some ads that are matched together and written to one file."
@@ -103,7 +102,7 @@ def _news(jobs: pd.DataFrame, name: str, seen: Seen) -> tuple[list[tuple[str, st
     again = [(row, i, place) for row, i, place in zip(jobs.index, jobs.job_id, first) if place is not None]
     return ads, [Problem(name, int(row), "job_id", f"repeats {place}; the first is kept", i) for row, i, place in again]
 
-# %% ../../nbs/core/bulk.ipynb #b03a1681
+# %% ../../nbs/core/bulk.ipynb #76996e6a
 def cut(
     files: list[Path],  # of `input_files`
     size: int = 1000,  # ads a shard
@@ -136,7 +135,7 @@ def check_files(files: list[Path], columns: dict[str, str] | None = None) -> Non
     if problems:
         raise DataError(problems)
 
-# %% ../../nbs/core/bulk.ipynb #44e9e86d
+# %% ../../nbs/core/bulk.ipynb #f04b0816
 def matches_schema() -> "pyarrow.Schema":
     "The columns of a file of matches."
     import pyarrow as pa
@@ -171,7 +170,7 @@ def match_ads(
             raise error
         return matches, failed
 
-# %% ../../nbs/core/bulk.ipynb #eda69fc9
+# %% ../../nbs/core/bulk.ipynb #577230ab
 @dataclass
 class Done:
     "A finished shard."
@@ -205,7 +204,7 @@ def read_part(shard: Shard, path: Path) -> Done:
     failed = [Problem("", None, "text", reason, job_id) for job_id, reason in note["failed"]]
     return Done(shard.number, path.name, note["ads"], about.num_rows, path.stat().st_size, digest(path), shard.problems + failed, shard.read)
 
-# %% ../../nbs/core/bulk.ipynb #ea67b79a
+# %% ../../nbs/core/bulk.ipynb #897d4fae
 @dataclass(frozen=True)
 class Work:
     "What a device needs to know."
@@ -240,7 +239,7 @@ def do_shard(shard: Shard, work: Work, device: str) -> Done:
         write_part(matches, len(shard.ads) - len(failed), failed, path)
     return read_part(shard, path)
 
-# %% ../../nbs/core/bulk.ipynb #ff4e5d5f
+# %% ../../nbs/core/bulk.ipynb #6ca42c7a
 ATTEMPTS = 3  # at a shard whose worker dies
 AHEAD = 2  # shards that a device has: one in work, one waiting
 
@@ -256,7 +255,7 @@ def _begin(sharing: int) -> None:
 class WorkerDied(RuntimeError):
     "A worker that dies whenever it is started."
 
-# %% ../../nbs/core/bulk.ipynb #208e1115
+# %% ../../nbs/core/bulk.ipynb #ab4b56c0
 class Worker:
     "A process that has a device for itself."
 
@@ -280,7 +279,7 @@ class Worker:
             future.set_exception(e)
         self.given[future] = shard
 
-# %% ../../nbs/core/bulk.ipynb #a67f051b
+# %% ../../nbs/core/bulk.ipynb #98a7d0f9
 def _again(worker: Worker) -> None:
     "Start a worker that died again, with the shards it had."
     shards = sorted(worker.given.values(), key=lambda s: s.number)
@@ -307,7 +306,7 @@ def _finished(worker: Worker, future: Future) -> Iterator[Done]:
 
 Engine = Callable[[Callable[[], Iterator[Shard]], Work, list[str]], Iterator[Done]]
 
-# %% ../../nbs/core/bulk.ipynb #f2b3342f
+# %% ../../nbs/core/bulk.ipynb #626ed711
 def split_ads(ads: list[tuple[str, str]], model: str) -> "list[list[Sentence]]":
     "The sentences of ads, by the splitter of a model folder."
     from jobmatch.core.text import load_nlp, split
@@ -341,7 +340,7 @@ def split_ahead(
         while waiting:
             yield _with_sentences(*waiting.popleft())
 
-# %% ../../nbs/core/bulk.ipynb #e1c8c550
+# %% ../../nbs/core/bulk.ipynb #59a14444
 def _for_devices(shards: Iterator[Shard], work: Work, devices: list[str]) -> Iterator[Shard]:
     n_gpus = sum(device != "cpu" for device in devices)
     return split_ahead(shards, work, max(1, min(2 * n_gpus, (os.cpu_count() or 1) - n_gpus))) if n_gpus else shards
@@ -373,7 +372,7 @@ def on_devices(
         for worker in workers:
             worker.pool.shutdown(cancel_futures=True)
 
-# %% ../../nbs/core/bulk.ipynb #04f5cac8
+# %% ../../nbs/core/bulk.ipynb #c39dd20f
 def devices_of(
     given: str | None = None,  # devices separated by commas, such as "cuda:0,cuda:1"; "all": every GPU; None: the best one
 ) -> list[str]:
@@ -391,7 +390,7 @@ def devices_of(
         raise DataError(f"no device {', '.join(unknown)} here; there is {', '.join(there)}")
     return names
 
-# %% ../../nbs/core/bulk.ipynb #e3f4fcf8
+# %% ../../nbs/core/bulk.ipynb #82a64396
 def make_plan(
     files: list[Path],
     model: Path,  # the model folder
@@ -418,7 +417,7 @@ def differences(
     words = {"missing now": a.keys() - b.keys(), "new": b.keys() - a.keys(), "changed": {f for f in a.keys() & b.keys() if a[f] != b[f]}}
     return said + [f"inputs: {what}: {', '.join(sorted(which)[:5])}{' …' * (len(which) > 5)}" for what, which in words.items() if which]
 
-# %% ../../nbs/core/bulk.ipynb #e4fa2185
+# %% ../../nbs/core/bulk.ipynb #e0ddb6c2
 def _agree(out: Path, plan: dict) -> dict:
     "The manifest of this folder: the one that is there, if it has the same plan, else a new one."
     path = out / "manifest.json"
@@ -439,7 +438,7 @@ def _whole(out: Path, manifest: dict) -> bool:
     parts = [(out / "matches" / s["file"], s["bytes"]) for s in manifest.get("shards", [])]
     return manifest["status"] == "finished" and (out / "rejects.csv").exists() and all(p.exists() and p.stat().st_size == n for p, n in parts)
 
-# %% ../../nbs/core/bulk.ipynb #9cc7bd49
+# %% ../../nbs/core/bulk.ipynb #533c154b
 def _in_order(done: Iterable[Done]) -> Iterator[Done]:
     held, number = {}, 0
     for one in done:
@@ -466,7 +465,7 @@ def _collect(done: Iterable[Done], rejects: Path, progress: bool) -> tuple[list[
             bar.update(one.ads)
     return shards, n_rejects
 
-# %% ../../nbs/core/bulk.ipynb #d5848688
+# %% ../../nbs/core/bulk.ipynb #ccb987f4
 def bulk(
     inputs: list[str | Path],  # files and folders of job ads: CSV, TSV, JSONL, Parquet
     out: str | Path,  # the folder to write
@@ -491,7 +490,7 @@ def bulk(
     except Timeout:
         raise DataError(f"{out}: another process is writing there; wait for it, or end it first") from None
 
-# %% ../../nbs/core/bulk.ipynb #b3faceff
+# %% ../../nbs/core/bulk.ipynb #3cdd4e4f
 def _run(files: list[Path], out: Path, model: Path, manifest: dict, devices: list[str], engine: Engine, progress: bool) -> dict:
     plan, begin, tmp = manifest["plan"], time.monotonic(), out / ".rejects.csv.tmp"
     for left in (out / "matches").glob(".*.tmp*"):  # by a kill

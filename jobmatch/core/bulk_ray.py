@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['join', 'ray_devices', 'chosen', 'pack', 'Actor', 'on_ray']
 
-# %% ../../nbs/core/bulk_ray.ipynb #be431785
+# %% ../../nbs/core/bulk_ray.ipynb #9454acb0
 import pickle
 from collections.abc import Callable, Iterator
 
 from .bulk import ATTEMPTS, Done, Shard, Work, do_shard
 from .schema import DataError
 
-# %% ../../nbs/core/bulk_ray.ipynb #8b3466cc
+# %% ../../nbs/core/bulk_ray.ipynb #af491d81
 def join() -> "module":
     "Connect to the cluster; the package `ray`."
     try:
@@ -46,7 +46,7 @@ def chosen(given: str, there: dict[str, float]) -> list[str]:
         raise DataError(f"--device {given}: the cluster has {there.get(resource, 0):.0f} {resource}s")
     return kinds
 
-# %% ../../nbs/core/bulk_ray.ipynb #c2d6a6fa
+# %% ../../nbs/core/bulk_ray.ipynb #3a2ccbd6
 def pack(what: object) -> "pyarrow.Table":
     "A table of one cell."
     import pyarrow as pa
@@ -63,7 +63,7 @@ class Actor:
     def __call__(self, table: "pyarrow.Table") -> "pyarrow.Table":
         return pack(do_shard(pickle.loads(table["it"][0].as_py()), self.work, self.device))
 
-# %% ../../nbs/core/bulk_ray.ipynb #3155a4dc
+# %% ../../nbs/core/bulk_ray.ipynb #4d567b92
 def _source(shards: Callable[[], Iterator[Shard]]) -> "ray.data.Datasource":
     "What Ray Data reads: one task that cuts."
     from ray.data import Datasource, ReadTask
@@ -78,7 +78,7 @@ def _source(shards: Callable[[], Iterator[Shard]]) -> "ray.data.Datasource":
 
     return Shards()
 
-# %% ../../nbs/core/bulk_ray.ipynb #1439bed5
+# %% ../../nbs/core/bulk_ray.ipynb #115c57f7
 def on_ray(
     shards: Callable[[], Iterator[Shard]],
     work: Work,
