@@ -426,7 +426,7 @@ def _agree(out: Path, plan: dict) -> dict:
         raise DataError("\n".join([f"{out} holds matches that were made otherwise:", *(f"  {line}" for line in said),
                                    "go on with the same model, files and limits, or name another folder (or remove this one) to begin anew"]))
     if manifest is None:
-        if out.is_dir() and any(p.name != ".lock" for p in out.iterdir()):
+        if out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()):
             raise DataError(f"{out} holds files that are not of `jobmatch bulk`; name a folder that is empty or does not exist")
         manifest = dict(plan=plan, status="running", versions=versions())
         write_json(path, manifest)
@@ -493,7 +493,7 @@ def bulk(
 # %% ../../nbs/core/bulk.ipynb #3cdd4e4f
 def _run(files: list[Path], out: Path, model: Path, manifest: dict, devices: list[str], engine: Engine, progress: bool) -> dict:
     plan, begin, tmp = manifest["plan"], time.monotonic(), out / ".rejects.csv.tmp"
-    for left in (out / "matches").glob(".*.tmp*"):  # by a kill
+    for left in [*out.glob(".*.tmp*"), *(out / "matches").glob(".*.tmp*")]:  # by a kill
         left.unlink()
     work = Work(str(model), plan["model_version"], str(out / "matches"), (plan["threshold"], plan["top_n"]))
     shards, rejects = _collect(engine(lambda: cut(files, plan["shard_size"], plan["columns"]), work, devices), tmp, progress)
