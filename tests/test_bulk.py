@@ -159,6 +159,7 @@ def test_mistakes_are_said(peace, tmp_path, capsys, args, says):
 def cluster(monkeypatch):
     "A Ray cluster of two workers on this machine."
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
     memory = dict(object_store_memory=100 * 2**20)
@@ -174,7 +175,7 @@ def test_ray_goes_on_without_a_killed_worker(peace, model, tmp_path, cluster):
     out = tmp_path / "out"
     process = start(peace[0], *words(out, model, "cpu,cpu"), "--engine", "ray")
     wait_for(process, out, 3)
-    actors = [p for p in psutil.Process().children(recursive=True) if "ray::" in p.name() and "Actor" in " ".join(p.cmdline())]
+    actors = [p for p in psutil.Process().children(recursive=True) if "ray::MapWorker" in " ".join(p.cmdline())]
     assert len(actors) == 2, actors
     actors[0].kill()
     said, errors = process.communicate(timeout=300)
