@@ -160,6 +160,7 @@ def cluster(monkeypatch):
     "A Ray cluster of two workers on this machine."
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers starve beside those of other tests
     from ray.cluster_utils import Cluster
 
     memory = dict(object_store_memory=100 * 2**20)
