@@ -6,13 +6,13 @@
 __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'UsageError', 'notebook_parameters', 'parse_override',
            'choose_stages', 'plan', 'ran_through', 'stage_done', 'StageError', 'run_notebook', 'run_stages',
            'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments',
-           'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'adapt_arguments',
-           'adapt_command', 'broker_arguments', 'broker_command', 'send_arguments', 'send_command', 'stream_arguments',
-           'stream_command', 'serve_arguments', 'serve_command', 'key_arguments', 'key_command', 'log_arguments',
-           'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments', 'feedback_command',
-           'canary_arguments', 'canary_command', 'registry_arguments', 'as_made', 'retrain_arguments',
-           'retrain_command', 'alerts_arguments', 'alerts_command', 'registry_command', 'config_arguments',
-           'config_command', 'make_parser', 'main']
+           'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'bulk_arguments',
+           'bulk_command', 'adapt_arguments', 'adapt_command', 'broker_arguments', 'broker_command', 'send_arguments',
+           'send_command', 'stream_arguments', 'stream_command', 'serve_arguments', 'serve_command', 'key_arguments',
+           'key_command', 'log_arguments', 'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments',
+           'feedback_command', 'canary_arguments', 'canary_command', 'registry_arguments', 'as_made',
+           'retrain_arguments', 'retrain_command', 'alerts_arguments', 'alerts_command', 'registry_command',
+           'config_arguments', 'config_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -470,6 +470,64 @@ def _write(lines: Iterable[str], output: str | None):
 
         write_atomic(Path(output), lambda p: p.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline=""))
 
+# %% ../nbs/cli.ipynb #1a6f9be0
+def bulk_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="files of ads, or folders of such: Parquet, JSONL, CSV, TSV (job_id, text)")
+    parser.add_argument("out", metavar="OUT", help="the folder to write; the same command goes on where it was stopped")
+    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder (default: {DEFAULT_RUN}/model)")
+    parser.add_argument("--device", metavar="D,D", help="a process for each of these: cuda:0,cuda:1 or cpu,cpu; all: every GPU (default: the best one)")
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="ray: the cluster that RAY_ADDRESS names (default: local)")
+    parser.add_argument("--threshold", type=float, metavar="T", help="least probability (default: the model's own, chosen on dev)")
+    parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
+    parser.add_argument("--column", dest="columns", action="append", default=[], metavar="OURS=THEIRS", help="such as text=description; again for more")
+    parser.add_argument("--shard-size", type=int, default=1000, metavar="N", help="ads in a file of matches: what a kill costs (default: 1000)")
+
+
+def _check_limits(args: argparse.Namespace) -> None:
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise UsageError(f"--threshold {args.threshold}: a probability is between 0 and 1")
+    if args.top_n is not None and args.top_n < 1:
+        raise UsageError(f"--top-n {args.top_n}: ask for at least 1")
+
+
+def _columns(given: list[str]) -> dict[str, str]:
+    wrong = [c for c in given if "=" not in c.strip("=")]
+    if wrong:
+        raise UsageError(f"--column {wrong[0]}: write it as --column text=description")
+    return dict(c.split("=", 1) for c in given)
+
+# %% ../nbs/cli.ipynb #9c52196b
+def bulk_command(args: argparse.Namespace) -> int:
+    "Match files of ads of any size to Parquet, on several devices; goes on after a kill."
+    _check_limits(args)
+    if args.shard_size < 1:
+        raise UsageError(f"--shard-size {args.shard_size}: ask for at least 1")
+    columns = _columns(args.columns)
+
+    from jobmatch.core.bulk import WorkerDied, bulk, devices_of, on_devices
+
+    engine, devices = on_devices, devices_of
+    if args.engine == "ray":
+        from jobmatch.core.bulk_ray import on_ray, ray_devices
+
+        engine, devices = on_ray, ray_devices
+    try:
+        with redirect_stdout(sys.stderr):  # the readers say which encodings they took
+            manifest = bulk(args.inputs, args.out, _where(args.model), devices(args.device), args.threshold, args.top_n, columns,
+                            args.shard_size, engine, progress=True)
+    except WorkerDied as e:
+        return _complain(e, 1)
+    print(_told(Path(args.out), manifest))
+    return 0
+
+
+def _told(out: Path, manifest: dict) -> str:
+    counts = manifest["counts"]
+    return "\n".join([f"{counts['ads']:,} ads matched by model {manifest['plan']['model_version']}: {counts['matches']:,} matches",
+                      f"matches:  {out / 'matches'} ({len(manifest['shards'])} Parquet files)",
+                      f"rejects:  {out / 'rejects.csv'} ({counts['rejects']:,} rows that could not be used, and why)",
+                      f"manifest: {out / 'manifest.json'}"])
+
 # %% ../nbs/cli.ipynb #a81da362
 def adapt_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("out", metavar="OUT", help="the model folder to make; it must not exist")
@@ -869,6 +927,7 @@ COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "fetch": (fetch_arguments, fetch_command),
     "run": (run_arguments, run_command),
     "match": (match_arguments, match_command),
+    "bulk": (bulk_arguments, bulk_command),
     "adapt": (adapt_arguments, adapt_command),
     "broker": (broker_arguments, broker_command),
     "stream": (stream_arguments, stream_command),

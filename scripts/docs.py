@@ -19,7 +19,7 @@ from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 
 ROOT = Path(__file__).resolve().parents[1]
-GUIDES = ("my_data", "my_taxonomy", "gpus", "kafka", "good_enough", "scores", "data_card", "model_card")
+GUIDES = ("my_data", "my_taxonomy", "many_ads", "gpus", "kafka", "good_enough", "scores", "data_card", "model_card")
 SECTIONS = {
     "Guides": r"guides/.*\.ipynb",
     "Stages": r"0[0-5]_.*\.ipynb",

@@ -25,7 +25,7 @@ DEFINITIONS = Path(jobmatch.__file__).parent / "live" / "feature_repo"
 
 
 def _make(folder: Path) -> None:
-    "Make a feature repository where there is no folder."
+    "Make a feature repository where there is no folder; where there are only settings, as a container mounts them, add the definitions."
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.exists():
             part = folder.with_name(f".{folder.name}.part")
@@ -33,6 +33,8 @@ def _make(folder: Path) -> None:
             shutil.copytree(DEFINITIONS, part)
             (part / "definitions.py.template").rename(part / "definitions.py")  # which is no module of ours
             part.rename(folder)
+        elif (folder / "feature_store.yaml").is_file() and not (folder / "definitions.py").exists():
+            shutil.copy(DEFINITIONS / "definitions.py.template", folder / "definitions.py")
 
 
 def _open(folder: Path):
