@@ -29,6 +29,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from .runs import digest, read_json, resolve, versions, write_atomic, write_json
+from .runtimes import served_version, usable
 from .schema import JOB_FILES, DataError, Match, Piece, Problem, iter_jobs
 from .shards import end_with_parent
 
@@ -398,12 +399,14 @@ def make_plan(
     top_n: int | None,
     columns: dict[str, str] | None,
     shard_size: int,
+    device: str,  # one of those that compute
 ) -> dict:
     "All that decides the matches."
     facts = read_json(model / "matcher.json")
+    version = served_version(facts, usable(facts.get("runtime", ""), device))
     least = threshold if threshold is not None else facts["thresholds"]["job"] if top_n is None else 0.0  # as `Matcher.match_each` takes them
     inputs = [dict(file=name, bytes=p.stat().st_size, sha256=digest(p)) for p, name in zip(files, file_names(files))]
-    return dict(model_version=facts["model_version"], taxonomy_version=facts["taxonomy_version"], threshold=least, top_n=top_n,
+    return dict(model_version=version, taxonomy_version=facts["taxonomy_version"], threshold=least, top_n=top_n,
                 columns=columns or {}, shard_size=shard_size, inputs=inputs)
 
 
@@ -481,12 +484,13 @@ def bulk(
     "Match files of job ads; started again, it goes on."
     out, model, files = Path(out).absolute(), model_folder(model), input_files(inputs, out)
     check_files(files, columns)
-    plan = make_plan(files, model, threshold, top_n, columns, shard_size)
+    devices = devices or devices_of()
+    plan = make_plan(files, model, threshold, top_n, columns, shard_size, devices[0])
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock", timeout=0):
             manifest = _agree(out, plan)
-            return manifest if _whole(out, manifest) else _run(files, out, model, manifest, devices or devices_of(), engine, progress)
+            return manifest if _whole(out, manifest) else _run(files, out, model, manifest, devices, engine, progress)
     except Timeout:
         raise DataError(f"{out}: another process is writing there; wait for it, or end it first") from None
 

@@ -26,7 +26,7 @@ from .metrics import apply_calibration
 from .pages import Matches
 from .ranking import RETRIEVED, context, gate_scores, pool, ranked_probability, token_scores
 from .runs import digest, read_frame, read_json, resolve, write_frame, write_json
-from .runtimes import use_runtime
+from .runtimes import served_version, use_runtime
 from .schema import Evidence, Match, passages
 
 # %% ../../nbs/core/matcher.ipynb #eec2431b
@@ -104,9 +104,8 @@ class Matcher:
 # %% ../../nbs/core/matcher.ipynb #bcab1da6
 @patch(as_prop=True)
 def model_version(self: Matcher) -> str:
-    "Names the numbers: the same version gives the same matches. Another runtime than the one it was fitted with is named behind a +."
-    version, fitted = self.config["model_version"], self.config.get("runtime", "")
-    return f"{version}+{self.runtime}" if self.runtime and self.runtime != fitted else version
+    "Names the numbers: the same version gives the same matches."
+    return served_version(self.config, self.runtime)
 
 # %% ../../nbs/core/matcher.ipynb #a4a76a78
 def _attributes(attributes: pd.DataFrame) -> pd.DataFrame:
