@@ -503,9 +503,10 @@ def _not_delivered(self: Worker, b: Batch, i: int, error: KafkaError) -> None:
 @patch
 def _deliver(self: Worker, b: Batch) -> None:
     "At least once: produce, wait for every confirmation, then commit."
-    sending, b.unsent = b.again(), []
-    for i in sending:
-        self._produce(b, i)
+    if not b.pending:  # what failed waits for the other answers: they may say that this producer is not heard any more
+        sending, b.unsent = b.again(), []
+        for i in sending:
+            self._produce(b, i)
     self.producer.poll(0)
     if self.hopeless:
         raise KafkaException(self.hopeless)
