@@ -26,7 +26,7 @@ from jobmatch.tiny import tiny_run
 SMALL = ["bi_train.epochs=0", "cross_train.epochs=0", "max_sentences=10", "max_lines=10", "small=10", "n_workers=0", "top_k=5"]
 
 
-def wait_for(holds, seconds: float = 600):
+def wait_for(holds, seconds: float = 1800):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "not in time"

@@ -6,7 +6,7 @@
 __all__ = ['LEAST', 'FIGURES', 'FEW', 'to_judge', 'unfinished', 'begin', 'golden_table', 'held_verdicts', 'verdict_table',
            'paired', 'worth_trying', 'compare_models', 'to_shadow', 'retrain', 'run_retrain']
 
-# %% ../../nbs/10_retrain.ipynb #617fb3be
+# %% ../../nbs/10_retrain.ipynb #492f4bee
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ from .feedback import HELD, export_feedback, is_held, kept_jobs
 from .log import open_log
 from .review import NEW, offered
 
-# %% ../../nbs/10_retrain.ipynb #c6b7daaa
+# %% ../../nbs/10_retrain.ipynb #5fe4052e
 LEAST = 50  # new verdicts without which nothing is trained
 
 
@@ -44,7 +44,7 @@ def to_judge(
     left = ads[~ads.job_id.isin(judged)].sort_values(["doubt", "job_id"], ascending=[False, True])
     return left.assign(text=left.job_id.map(texts))[["job_id", "doubt", "topic", "partition", "offset", "text"]].reset_index(drop=True)
 
-# %% ../../nbs/10_retrain.ipynb #494c480f
+# %% ../../nbs/10_retrain.ipynb #b71d9739
 def unfinished(
     runs: str | Path,  # the folder of all retrainings
 ) -> Path | None:
@@ -78,7 +78,7 @@ def begin(
     write_json(run / "begun.json", dict(champion=found["address"], until=until.isoformat(), verdicts=new, **counts))
     return run
 
-# %% ../../nbs/10_retrain.ipynb #07693496
+# %% ../../nbs/10_retrain.ipynb #c9dd6671
 def golden_table(
     matcher: Matcher,
     data: Path,  # of a run
@@ -112,7 +112,7 @@ def verdict_table(
     right = [(a in found[j]) == fits for j, a, fits in zip(said.job_id, said.attribute_id, said.fits)]
     return said.assign(right=np.array(right, float)).groupby("job_id").agg(right=("right", "mean"), weight=("weight", "first")).reset_index()
 
-# %% ../../nbs/10_retrain.ipynb #a82c2468
+# %% ../../nbs/10_retrain.ipynb #8b65bd08
 FIGURES: dict[str, Callable[[pd.DataFrame], float]] = {
     "golden": lambda t: 2 * t.hits.sum() / max(t.found.sum() + t.gold.sum(), 1),
     "feedback": lambda t: float(np.average(t.right, weights=t.weight))}
@@ -142,7 +142,7 @@ def worth_trying(
         return False, f"worse on {' and '.join(worse)}" if worse else f"no better on {' and '.join(counted) or 'anything: too few ads to tell'}"
     return True, f"better on {' and '.join(better)}"
 
-# %% ../../nbs/10_retrain.ipynb #da34329e
+# %% ../../nbs/10_retrain.ipynb #4fbc7939
 def compare_models(
     run: Path,  # the retraining's folder
     champion: Path,  # model folders
@@ -177,7 +177,7 @@ def to_shadow(
         return f"no rollout: {e}"
     return f"the rollout of {state['challenger']} is running"
 
-# %% ../../nbs/10_retrain.ipynb #62d31f0a
+# %% ../../nbs/10_retrain.ipynb #84e369e8
 def retrain(
     train: Callable[[str, str], object],  # makes `<run>/model` of a labelled folder; called again, it goes on: (labelled folder, run)
     like: str,  # the run whose data the verdicts are added to
@@ -209,7 +209,7 @@ def retrain(
         tell(_told(outcome))
     return outcome
 
-# %% ../../nbs/10_retrain.ipynb #136a1c8b
+# %% ../../nbs/10_retrain.ipynb #82e83f16
 @contextmanager
 def _alone(runs: str | Path) -> Iterator[None]:
     "Let one retraining work; where its process dies, the system lets the next one in."
@@ -228,7 +228,7 @@ def _told(outcome: dict) -> Record:
     alert = dict(name="retrain", time=datetime.now(timezone.utc).isoformat(timespec="seconds"), severity="info", message=said, details=outcome)
     return Record(ALERTS, b"retrain", encode(ALERTS, alert))
 
-# %% ../../nbs/10_retrain.ipynb #6489568c
+# %% ../../nbs/10_retrain.ipynb #7fd7be00
 def run_retrain(
     train: Callable[[str, str], object],  # as for `retrain`
     like: str,

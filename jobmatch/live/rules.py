@@ -113,7 +113,7 @@ def run_alerts(
             for message in consumer.consume(1, 0.5):
                 if not failed(message):
                     _acted(record(message), todo)
-                    consumer.commit(message, asynchronous=False)
+                    _commit(consumer, message)
     finally:
         consumer.close()
     return 0
@@ -130,3 +130,15 @@ def _acted(r: "jobmatch.live.contracts.Record", rules: list[dict]) -> None:
         log("alert", name=alert["name"], severity=alert["severity"], message=alert["message"], calls=len(done))
     except Exception:  # a rule of the operator's, or a message that breaks its contract
         log("an alert was not acted on", 40, exc_info=True, at=r.address)
+
+
+def _commit(consumer: "confluent_kafka.Consumer", message: "confluent_kafka.Message") -> None:
+    "Commit an alert; where that is refused, because a rule took too long, it is read again."
+    from confluent_kafka import KafkaException
+
+    from jobmatch.live.ops import log
+
+    try:
+        consumer.commit(message, asynchronous=False)
+    except KafkaException as e:
+        log("commit refused, the alert will be read again", 30, error=e.args[0].name())
