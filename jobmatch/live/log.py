@@ -259,7 +259,7 @@ def run_log(
 
     from confluent_kafka import Consumer
 
-    from jobmatch.live.kafka import client_settings, consumer_settings, create_topics, group_settings, record, wait_for_broker
+    from jobmatch.live.kafka import client_settings, consumer_settings, create_topics, full_name, group_settings, record, wait_for_broker
 
     stop = stop or stopped_by_signals(threading.Event())
     settings = client_settings(client)
@@ -267,7 +267,7 @@ def run_log(
     create_topics(bootstrap_servers, settings, topics=(*TOPICS, *SHADOW.values()))
     consumer, held, since, day = Consumer(consumer_settings(bootstrap_servers, group, suited)), [], time.monotonic(), None
     flush = lambda: _flush(consumer, held, folder, bootstrap_servers, settings)
-    consumer.subscribe(list(_CONTRACT), on_revoke=lambda *_: flush(), on_lost=lambda *_: held.clear())
+    consumer.subscribe([full_name(t) for t in _CONTRACT], on_revoke=lambda *_: flush(), on_lost=lambda *_: held.clear())
     try:
         while not stop.is_set():
             if day != (day := datetime.now(timezone.utc).date()):
@@ -310,7 +310,7 @@ def _flush(consumer, held: list[Record], folder: str, bootstrap_servers: str, se
     "Write what was read, then commit it."
     from confluent_kafka import KafkaException, TopicPartition
 
-    from jobmatch.live.kafka import send
+    from jobmatch.live.kafka import full_name, send
     from jobmatch.live.ops import log
 
     if not held:
@@ -320,7 +320,7 @@ def _flush(consumer, held: list[Record], folder: str, bootstrap_servers: str, se
         send(dead, bootstrap_servers, settings)
     ends = {(r.topic, r.partition): r.offset + 1 for r in sorted(held, key=lambda r: r.offset)}
     try:
-        consumer.commit(offsets=[TopicPartition(t, p, o) for (t, p), o in ends.items()], asynchronous=False)
+        consumer.commit(offsets=[TopicPartition(full_name(t), p, o) for (t, p), o in ends.items()], asynchronous=False)
     except KafkaException as e:
         log("commit refused, the batch will be read again", 30, error=e.args[0].name())
     log("logged", records=len(held) - len(dead), dead=len(dead))
