@@ -19,6 +19,7 @@ import pandas as pd
 
 from .core.encoders import best_device, encode, encode_words, load_bi, load_cross, score_pairs
 from .core.golden import GoldenSet, levels, read_golden_dir, report, split_set
+from .core.late import embed_names, late_scores
 from .core.matcher import Matcher, frequencies, make_matcher
 from .core.metrics import apply_calibration, best_threshold, bootstrap, ece, fit_calibration, ranking_metrics, reliability, threshold_sweep
 from .core.ranking import (JOB_FEATURES, context, fit_gate, fit_ranker, fit_rankers, gate_scores, gate_threshold, out_of_fold, pool,
@@ -298,8 +299,9 @@ def _probed(models: dict[str, object], sentences: pd.DataFrame, names: list[str]
     texts, few = sentences.sentence.tolist(), list(zip(pairs.text, pairs.passage))
     row = dict(sentences=rate(lambda: encode_words(models["bi"], texts[:128]), min(128, len(texts))))
     if sentences.gold.map(len).any():
-        cosines = encode_words(models["bi"], texts)[0] @ encode_words(models["bi"], names, "document")[0].T
-        row["rp5"] = ranking_metrics(np.argsort(-cosines, axis=1)[:, :5].tolist(), sentences.gold.tolist(), (5,))["rp@5"]
+        (vectors, name_words), (whole, words), everyone = embed_names(models["bi"], names), encode_words(models["bi"], texts), np.arange(len(names))
+        scores = whole @ vectors.T + np.stack([late_scores(w, name_words, everyone) for w in words])
+        row["rp5"] = ranking_metrics(np.argsort(-scores, axis=1)[:, :5].tolist(), sentences.gold.tolist(), (5,))["rp@5"]
     if "cross" in models and pairs.label.nunique() == 2:
         row |= dict(pairs=rate(lambda: score_pairs(models["cross"], few[:64]), min(64, len(few))),
                     precision=average_precision_score(pairs.label, score_pairs(models["cross"], few)))
@@ -399,7 +401,7 @@ def _fitted(folder: Path, top_k: int, threshold: float | None, runtime: str, con
 
 def run_pipeline(
     run: str,  # run folder with data, bi_train and cross_train
-    top_k: int = 100,  # candidates a sentence
+    top_k: int = 80,  # nearest names of a sentence as a whole; its words and the lexicon bring more
     threshold: float | None = None,  # probability from which an ad's match counts; None: the best on dev
     golden_dir: str = "",  # folder of a benchmark to measure on as well
     runtime: str = "fastest",  # of `core.runtimes`; fastest: measured here; torch: PyTorch, whatever else there is
