@@ -230,7 +230,7 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[list[str], str, bool]]
     while at < len(text):
         for fields in csv.reader(lines(), delimiter=delimiter):
             if end == len(text) and _open_quote(text[at:], delimiter):
-                first = _LINE.match(text, at)[0]
+                first = next(_LINE.finditer(text, at))[0]
                 at += len(first)
                 yield [], first, True
                 break
@@ -247,7 +247,7 @@ def _open_quote(record: str, delimiter: str) -> bool:
 def _read_csv(path: Path, bad: list[Problem]) -> pd.DataFrame:
     "A table of strings with the row numbers as index; unreadable rows go to `bad`."
     text = read_text(path)
-    delimiter = max("\t,;|", key=lambda d: len(next(csv.reader([_LINE.match(text)[0]], delimiter=d), [])))
+    delimiter = max("\t,;|", key=lambda d: len(next(csv.reader([next(_LINE.finditer(text))[0]], delimiter=d), [])))
     header, rows, numbers = None, [], []
     for number, (fields, raw, unclosed) in enumerate(_records(text, delimiter), 1):
         if unclosed:
