@@ -279,6 +279,12 @@ def html_report(
         notes=notes, summary=table(summary(metrics)), steps=None if steps is None else table(steps), picture=base64.b64encode(png.getvalue()).decode(), matches=matches)
 
 # %% ../nbs/05_full_pipeline.ipynb #b3287cf2
+def _some_pairs(path: Path, n: int) -> pd.DataFrame:
+    "The first pairs; fewer of whole ads, which take ten times as long."
+    pairs = read_frame(path)
+    return pairs.head(n if (pairs.level == "sentence").all() else n // 10)
+
+
 def _probe(run: Path, n: int = 1000) -> tuple[pd.DataFrame, list[str], pd.DataFrame]:  # sentence, gold; names; text, passage, label
     "Dev sentences, those with gold where labels have sentences, names to find them among, and dev pairs."
     attributes = read_frame(run / "data" / "attributes.parquet")
@@ -288,7 +294,7 @@ def _probe(run: Path, n: int = 1000) -> tuple[pd.DataFrame, list[str], pd.DataFr
     gold = attributes[attributes.attribute_id.isin({a for g in dev.gold for a in g})]
     names = pd.concat([gold, attributes.sample(min(2000, len(attributes)), random_state=0)]).drop_duplicates("attribute_id")
     named = dict(zip(names.attribute_id, range(len(names))))
-    pairs = read_frame(run / "cross_data" / "dev.parquet").head(n // 2)
+    pairs = _some_pairs(run / "cross_data" / "dev.parquet", n // 2)
     return dev.assign(gold=[{named[a] for a in g if a in named} for g in dev.gold]), names.name.tolist(), pairs
 
 
@@ -316,7 +322,7 @@ def compare_runtimes(
     "Convert the encoders for each runtime of this machine, and measure it on dev."
     load = dict(bi=lambda: load_bi(str(run / "bi_train" / "model"), "cpu", "float32"), cross=lambda: load_cross(str(run / "cross_train" / "model"), "cpu", "float32"))
     probe, rows = _probe(run), []
-    sentences, pairs = read_frame(run / "data" / "sentences.parquet").query("split == 'train'"), read_frame(run / "cross_data" / "train.parquet").head(150)
+    sentences, pairs = read_frame(run / "data" / "sentences.parquet").query("split == 'train'"), _some_pairs(run / "cross_data" / "train.parquet", 150)
     samples = dict(bi=sentences.sentence.sample(min(300, len(sentences)), random_state=0).tolist(), cross=list(zip(pairs.text, pairs.passage)))
     for name in runtimes(best_device()):
         for kind in models if name in OPENVINO else ():

@@ -51,7 +51,7 @@ def test_labels_of_whole_jobs_train_calibrate_and_match(tmp_path, with_sentence,
     make_pairs(run, level=level, max_lines=0, job_positives=1, small=100)
     assert set(read_frame(tmp_path / "run" / "cross_data" / "train.parquet").level) == {level}  # no other is made
     train_cross(run, level=level, max_pairs=32 if few else 96)
-    figures |= run_pipeline(run, top_k=10)
+    figures |= run_pipeline(run, top_k=10, runtime="fastest" if with_sentence else "torch")
     assert 0 < figures["jobs_golden.f1"] <= 1 and figures["jobs_golden.recall@100"] > 0
     assert ("golden.f1" in figures) == ("dev.f1" in figures) == (with_sentence > 0)  # no figure by sentence rests on guessed places
     labels = read_frame(tmp_path / "run" / "data" / "labels.parquet")

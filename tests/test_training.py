@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -62,7 +63,8 @@ def kill_at(step: int, log: Path, processes: int, *arguments: object) -> None:
     while not all(p.exists() and len(p.read_text().split()) == step for p in logs):
         assert training.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
         time.sleep(0.1)
-    os.killpg(training.pid, signal.SIGKILL)
+    for process in [*psutil.Process(training.pid).children(recursive=True), training]:  # a launcher's processes have groups of their own
+        process.kill()
     assert training.wait() == -signal.SIGKILL
 
 
