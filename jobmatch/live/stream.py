@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -159,7 +159,7 @@ def _match_alone(self: JobMatching, job: Job) -> list[tuple[Record, Record]]:
     except Exception as e:
         self.metrics.errors.labels("match").inc()
         log("an ad failed", 40, exc_info=True, job_id=job.message["job_id"])
-        self.matcher.match([PROBE])  # fails too where it is not the ad's fault, and stops the worker
+        replace(self.matcher).match([PROBE])  # remembers nothing, so it fails too where it is not the ad's fault, and stops the worker
         failed = self._logged(job, [], np.zeros((0, 0)), False, 0.0, type(e).__name__)
         return [(job.record, self._dead(job.record, f"{UNMATCHED}: {type(e).__name__}")), (job.record, failed)]
 
