@@ -80,6 +80,7 @@ def tell_of_drift(at: str):
     send(records(ALERTS, [alert]), at)
 
 
+@pytest.mark.skipif(not os.environ.get("JOBMATCH_SLOW"), reason="six stages through papermill, twice begun: JOBMATCH_SLOW=1")
 def test_an_alert_retrains_and_a_kill_costs_what_was_not_done(loop):
     at, folder = loop
     run, started = folder / "runs" / "0001", lambda: [p for p in (folder / "started").glob("*.json")]
