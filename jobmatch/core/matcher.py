@@ -391,12 +391,14 @@ def _read(self: Matcher, out: dict[str, np.ndarray], texts: list[str], ads: list
     "Fill `cross` for the pairs that are worth reading."
     if self.cross is None or not len(out["row"]) or not (fitting or self.config["rankers"]["read"]):
         return
+    by_job = self.config["level"] == "job"
+    some = _worth_fitting(out, by_job) if fitting or by_job else np.ones(len(out["row"]), dtype=bool)  # of whole ads, use reads no more than fitting did
     if fitting:  # lines that the gate drops are never read in use
-        read = np.flatnonzero(_worth_fitting(out, self.config["level"] == "job") & (out["gate"] >= self.config.get("gate_from", -np.inf)))
+        read = np.flatnonzero(some & (out["gate"] >= self.config.get("gate_from", -np.inf)))
     else:
-        read = np.flatnonzero(apply_calibration(self.config["rankers"]["unread"], out) >= self.config["read_from"])
+        read = np.flatnonzero(some & (apply_calibration(self.config["rankers"]["unread"], out) >= self.config["read_from"]))
     pairs = list(zip([texts[t] for t in out["text"][read]], out["row"][read].tolist()))
-    pairs = _ad_pairs(self, out, read, ads) if self.config["level"] == "job" else pairs
+    pairs = _ad_pairs(self, out, read, ads) if by_job else pairs
     passage, distinct = self.attributes.passage.to_numpy(), list(dict.fromkeys(pairs))
     logits = self.memory.look_up("logits", distinct)
     new = [p for p in distinct if p not in logits]
