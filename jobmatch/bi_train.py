@@ -108,8 +108,9 @@ def train_bi(
     scale: float = 20.0,  # 1 / temperature of the loss
     words: float = 1.0,  # weight of the loss by words beside the one by sentences; 0: none
     scheduler: str = "linear",  # how the learning rate falls after its peak: linear, cosine, constant_with_warmup, …
+    dropout: float = 0.0,  # share of the activations set to 0 while training; worth it only for several passes
     mini_batch_size: int = 0,  # texts embedded at once, for batches that memory cannot hold; 0: the whole batch
-    eval_steps: int = 250,  # steps between measurements of recall and between checkpoints
+    eval_steps: int = 300,  # steps between measurements of recall and between checkpoints
     seed: int = 42,
 ) -> dict[str, float]:  # recall and MRR on dev samples, before and after
     "Fine-tune the bi-encoder on `<run>/data`; writes `<run>/bi_train/model` and `history.csv`."
@@ -130,7 +131,7 @@ def train_bi(
         serving_length, encoder.max_seq_length = encoder.max_seq_length, min(max_length, encoder.max_seq_length)
         checkpoints = checkpoint_folder(folder, [params, [digest(p) for p in inputs]])
         history = fit(encoder, rows, MaskedMNRL(encoder, gold, scale, mini_batch_size, words), recall_on_dev(dev, attributes), checkpoints,
-                      epochs=epochs, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, scheduler=scheduler, eval_steps=eval_steps,
+                      epochs=epochs, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, scheduler=scheduler, dropout=dropout, eval_steps=eval_steps,
                       seed=seed, desc="bi-encoder")
         encoder.max_seq_length = serving_length
         finish(encoder, history, folder, checkpoints)

@@ -63,7 +63,8 @@ def train_cross(
     learning_rate: float = 1e-4,  # peak, after a warm-up over the first tenth
     max_length: int = 512,  # tokens of both texts together
     scheduler: str = "linear",  # how the learning rate falls after its peak: linear, cosine, constant_with_warmup, …
-    save_steps: int = 250,  # steps between measurements and between checkpoints
+    dropout: float = 0.0,  # share of the activations set to 0 while training; worth it only for several passes
+    save_steps: int = 300,  # steps between measurements and between checkpoints
     seed: int = 42,
 ) -> dict[str, float]:  # average precision and loss on dev pairs
     "Train the cross-encoder on `<run>/cross_data`; writes `<run>/cross_train/model` and `history.csv`."
@@ -81,7 +82,7 @@ def train_cross(
         encoder = load_cross(model or str(inputs[2]), device="cpu", dtype="float32", max_length=max_length)  # the trainer moves it to this process's device
         checkpoints = checkpoint_folder(folder, [params, [digest(p) for p in inputs]])
         history = fit(encoder, rows, BinaryCrossEntropyLoss(encoder), precision_on_dev(dev), checkpoints, epochs=epochs, batch_size=batch_size,
-                      accumulate=accumulate, learning_rate=learning_rate, scheduler=scheduler, eval_steps=save_steps, seed=seed, desc="cross-encoder")
+                      accumulate=accumulate, learning_rate=learning_rate, scheduler=scheduler, dropout=dropout, eval_steps=save_steps, seed=seed, desc="cross-encoder")
         finish(encoder, history, folder, checkpoints)
         return {f"dev_pairs.{k}": v for k, v in figures(history)[1].items()} | {"train.pairs": float(len(rows))}
 
