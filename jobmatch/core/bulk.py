@@ -403,7 +403,7 @@ def make_plan(
 ) -> dict:
     "All that decides the matches."
     facts = read_json(model / "matcher.json")
-    version = served_version(facts, usable(facts.get("runtime", ""), device))
+    version = served_version(facts, usable(facts.get("runtime", {}), device))
     least = threshold if threshold is not None else facts["thresholds"]["job"] if top_n is None else 0.0  # as `Matcher.match_each` takes them
     inputs = [dict(file=name, bytes=p.stat().st_size, sha256=digest(p)) for p, name in zip(files, file_names(files))]
     return dict(model_version=version, taxonomy_version=facts["taxonomy_version"], threshold=least, top_n=top_n,

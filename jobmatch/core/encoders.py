@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -216,19 +217,42 @@ def _alike(
             yield length, rows[begin : begin + batch_size]
 
 
-def _forward(model, tokens: dict[str, list], rows: list[int], length: int) -> dict[str, np.ndarray]:  # float32
-    "What a model computes of some tokenized texts, padded to a length; see `core.runtimes` for `compiled`."
+def _padded(tokens: dict[str, list], rows: list[int], length: int, pad_id: int) -> dict[str, np.ndarray]:  # int64 [n rows, length]
+    "Some tokenized texts, padded to a length."
+    out = {k: np.full((len(rows), length), pad_id if k == "input_ids" else 0) for k in tokens}
+    for k, table in out.items():
+        for at, i in enumerate(rows):
+            table[at, : len(tokens[k][i])] = tokens[k][i]
+    return out
+
+# %% ../../nbs/core/encoders.ipynb #f72ca659
+_AT_ONCE = 64  # batches handed to a runtime together
+
+
+def _by_torch(model, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:  # float32
     import torch
 
-    some = {k: [v[i] for i in rows] for k, v in tokens.items()}
-    kind = "pt" if getattr(model, "compiled", None) is None else "np"
-    features = model.tokenizer.pad(some, padding="max_length", max_length=length, return_tensors=kind)
-    if kind == "np":
-        return model.compiled(dict(features))
     model.eval()  # a trainer measures in between
     with torch.inference_mode():
-        out = model({k: v.to(model.device) for k, v in features.items()})
+        out = model({k: torch.from_numpy(v).to(model.device) for k, v in features.items()})
     return {k: out[k].float().cpu().numpy() for k in ("sentence_embedding", "token_embeddings", "scores") if k in out}
+
+
+def _computed(
+    model: "sentence_transformers.SentenceTransformer | sentence_transformers.CrossEncoder",
+    texts: tuple[list[str], ...],  # sentences, or both texts of pairs
+    max_length: int,
+    batch_size: int,
+) -> Iterator[tuple[list[int], list[int], dict[str, np.ndarray]]]:  # the texts of a batch, their tokens, and what the model computes
+    "Compute batches of like length."
+    tokens = dict(model.tokenizer(*texts, truncation=True, max_length=max_length))
+    sizes = [len(x) for x in tokens["input_ids"]]
+    batches, pad_id = list(_alike(sizes, batch_size)), model.tokenizer.pad_token_id
+    for i in range(0, len(batches), _AT_ONCE):
+        some = batches[i : i + _AT_ONCE]
+        features = [_padded(tokens, rows, length, pad_id) for length, rows in some]
+        out = map(partial(_by_torch, model), features) if getattr(model, "compiled", None) is None else model.compiled(features)
+        yield from ((rows, [sizes[r] for r in rows], computed) for (_, rows), computed in zip(some, out))
 
 # %% ../../nbs/core/encoders.ipynb #057ea28d
 def encode_words(
@@ -242,12 +266,10 @@ def encode_words(
     if not texts:
         return vectors, words
     unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-    tokens = model.tokenizer([model.prompts[kind] + t for t in texts], truncation=True, max_length=model.max_seq_length)
-    for length, rows in _alike([len(x) for x in tokens["input_ids"]], batch_size):
-        out = _forward(model, tokens, rows, length)
+    for rows, sizes, out in _computed(model, ([model.prompts[kind] + t for t in texts],), model.max_seq_length, batch_size):
         vectors[rows] = unit(out["sentence_embedding"])
-        for i, t in zip(rows, unit(out["token_embeddings"])):
-            words[i] = t[: len(tokens["input_ids"][i])]
+        for i, n, t in zip(rows, sizes, unit(out["token_embeddings"])):
+            words[i] = t[:n]
     return vectors, words
 
 # %% ../../nbs/core/encoders.ipynb #801e7e8c
@@ -263,10 +285,10 @@ def score_pairs(
     logits = np.zeros(len(pairs), dtype=np.float32)
     if not pairs:
         return logits
-    tokens = model.tokenizer([a for a, _ in pairs], [b for _, b in pairs], truncation=True, max_length=model.max_length)
+    texts = [a for a, _ in pairs], [b for _, b in pairs]
     with tqdm(total=len(pairs), desc="read pairs", unit="pair", disable=not progress) as bar:
-        for length, rows in _alike([len(x) for x in tokens["input_ids"]], batch_size):
-            logits[rows] = _forward(model, tokens, rows, length)["scores"].reshape(-1)
+        for rows, _, out in _computed(model, texts, model.max_length, batch_size):
+            logits[rows] = out["scores"].reshape(-1)
             bar.update(len(rows))
     return logits
 

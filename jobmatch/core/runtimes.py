@@ -108,38 +108,51 @@ def use(
     import openvino
     import torch
 
-    hints = dict(INFERENCE_PRECISION_HINT=precision, PERFORMANCE_HINT="LATENCY", INFERENCE_NUM_THREADS=torch.get_num_threads())
-    network, names = openvino.Core().compile_model(path, "CPU", hints), _outputs(model)
-    model.compiled = lambda features: dict(zip(names, network(features).values()))
+    threads, names = torch.get_num_threads(), _outputs(model)
+    hints = dict(INFERENCE_PRECISION_HINT=precision, PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=threads, INFERENCE_NUM_THREADS=threads)
+    queue = openvino.AsyncInferQueue(openvino.Core().compile_model(path, "CPU", hints), threads)
+    queue.set_callback(lambda request, place: place.update((n, request.get_output_tensor(i).data.copy()) for i, n in enumerate(names)))
+
+    def compiled(batches: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        out = [{} for _ in batches]
+        for features, place in zip(batches, out):
+            queue.start_async(features, place)
+        queue.wait_all()
+        return out
+
+    model.compiled = compiled
 
 # %% ../../nbs/core/runtimes.ipynb #c0cd2471
 def usable(
-    runtime: str,
+    runtime: dict[str, str],  # of each encoder: bi, and cross where there is one
     device: str,  # a torch device
-) -> str:  # this runtime, or PyTorch where it does not work here
+) -> dict[str, str]:  # the same, with PyTorch for what does not work here
     "What computes on a device what was fitted with a runtime."
-    return runtime if runtime in OPENVINO and runtime in runtimes(device) else torch_runtime(device)
+    here = set(runtimes(device)) & set(OPENVINO)
+    return {kind: name if name in here else torch_runtime(device) for kind, name in runtime.items()}
 
 
 def served_version(
     config: dict,  # of matcher.json: model_version, runtime
-    runtime: str,  # what computes
+    runtime: dict[str, str],  # what computes; empty: what it was fitted with
 ) -> str:
-    "The model version; another runtime than the one it was fitted with is named behind a +."
-    version, fitted = config["model_version"], config.get("runtime", "")
-    return f"{version}+{runtime}" if runtime and fitted and runtime != fitted else version
+    "The model version; other runtimes than those it was fitted with are named behind a +."
+    version, fitted = config["model_version"], config.get("runtime", {})
+    other = {name for kind, name in runtime.items() if name != fitted.get(kind, name)}
+    return "+".join([version, *sorted(other)])
 
 
 def use_runtime(
     models: dict[str, object],  # bi, and cross where there is one
-    folder: Path,  # with bi.xml and cross.xml, or empty
-    runtime: str,
+    folder: Path,  # with the .xml file of each model that OpenVINO computes
+    runtime: dict[str, str],
     device: str,  # a torch device
-) -> str:  # the runtime that is used: this one, or PyTorch where it does not work here
+) -> dict[str, str]:  # the runtimes that are used: these, or PyTorch where one does not work here
     "Set what computes."
     here = usable(runtime, device)
-    for name, model in models.items() if here in OPENVINO else ():
-        use(model, folder / f"{name}.xml", OPENVINO[here])
+    for kind in models.keys() & here.keys():
+        if here[kind] in OPENVINO:
+            use(models[kind], folder / f"{kind}.xml", OPENVINO[here[kind]])
     return here
 
 # %% ../../nbs/core/runtimes.ipynb #92c70ba1

@@ -91,19 +91,14 @@ class Match:
 
 # %% ../../nbs/core/schema.ipynb #2bb42a52
 def passages(
-    attributes: pd.DataFrame,  # with columns name and, where known, aliases and definition
-    n_aliases: int = 3,  # aliases taken at most
-    n_words: int = 24,  # words of the definition taken at most
-) -> list[str]:  # one per row: "name; alias; alias. definition", or just the name
+    attributes: pd.DataFrame,  # with columns name and, where known, definition
+    n_words: int = 12,  # words of the definition taken at most
+) -> list[str]:  # one per row: "name. definition", or just the name
     "The text of each attribute that the cross-encoder reads."
-    none = [""] * len(attributes)
-    aliases = attributes["aliases"] if "aliases" in attributes else none
-    definitions = attributes["definition"] if "definition" in attributes else none
-    out = []
-    for name, other, definition in zip(attributes["name"], aliases, definitions):
-        names = "; ".join([name.rstrip(". "), *list(other)[:n_aliases]])
-        out.append(f"{names}. {' '.join(definition.split()[:n_words])}" if definition else names if len(other) else name)
-    return out
+    if "definition" not in attributes:
+        return attributes["name"].tolist()
+    return [f"{name.rstrip('. ')}. {' '.join(definition.split()[:n_words])}" if definition else name
+            for name, definition in zip(attributes["name"], attributes["definition"])]
 
 
 def content_hash(text: str) -> str:  # sha256, 64 hexadecimal digits
