@@ -25,7 +25,7 @@ from .late import NameWords, embed_names, late_scores
 from .lexicon import Lexicon, build_lexicon, cover, exact_forms
 from .metrics import apply_calibration
 from .pages import Matches
-from .ranking import RETRIEVED, context, gate_scores, leading, pool, ranked_probability, similar, token_scores
+from .ranking import RETRIEVED, context, gate_scores, leading, merged, pool, ranked_probability, similar, token_scores
 from .runs import digest, read_frame, read_json, resolve, write_frame, write_json
 from .runtimes import served_version, use_runtime
 from .schema import Evidence, Match, passages
@@ -440,14 +440,15 @@ def job_features(
 def pooled(
     self: Matcher,
     scored: dict[str, np.ndarray],  # of `Matcher.score`
-) -> dict[str, np.ndarray]:  # ad, row, sentence_no, bi, cross, score; best first within an ad
+) -> dict[str, np.ndarray]:  # ad, row, sentence_no, bi, cross, score, into (of `merged`); best first within an ad
     "Pool each ad's sentences: one row an ad and attribute that leads in one of them."
     scored = {c: v[scored["leads"]] for c, v in scored.items()}
     first, features = self.job_features(scored)
     out = {c: scored[c][first] for c in ("ad", "row", "sentence_no", "bi", "cross")}
     out["score"] = apply_calibration(self.config["job"], features).round(3)
     order = np.lexsort((out["row"], -out["score"], out["ad"]))
-    return {c: v[order] for c, v in out.items()}
+    out = {c: v[order] for c, v in out.items()}
+    return out | dict(into=merged(self.names, out["row"], out["ad"] * 100_000 + out["sentence_no"], out["score"]))
 
 
 def _evidence(scored: dict[str, np.ndarray], width: int, threshold: float) -> dict[int, list[int]]:
@@ -463,16 +464,18 @@ def _evidence(scored: dict[str, np.ndarray], width: int, threshold: float) -> di
 @patch
 def _matches(self: Matcher, texts, sentences, scored, least: float, top_n: int | None) -> list[Matches]:
     "Each ad's matches from its scored pairs, without the job's id."
-    pooled, width = self.pooled(scored), len(self.attributes) + 1
-    support, taken, out = _evidence(scored, width, self.config["thresholds"]["sentence"]), pooled["score"] >= least, [Matches(text=t) for t in texts]
+    pooled, width, out, at = self.pooled(scored), len(self.attributes) + 1, [Matches(text=t) for t in texts], {}
+    support, taken = _evidence(scored, width, self.config["thresholds"]["sentence"]), np.flatnonzero(pooled["score"] >= least)
     ids, names = self.attributes.attribute_id.to_numpy(), self.attributes.name.to_numpy()
-    for a, r, s, bi, cross, score in zip(*(pooled[c][taken].tolist() for c in ("ad", "row", "sentence_no", "bi", "cross", "score"))):
-        if top_n is not None and len(out[a]) >= top_n:
-            continue
-        spans = [sentences[a][n] for n in [s, *[o for o in support.get(a * width + r, []) if o != s][:2]]]
-        evidence = [Evidence(x.start, x.end, texts[a][x.start : x.end]) for x in spans]
-        out[a].append(Match("", ids[r], names[r], score, round(bi, 3), None if np.isnan(cross) else round(cross, 3), evidence,
-                            self.taxonomy_version, self.model_version))
+    for i, into, a, r, s, bi, cross, score in zip(taken.tolist(), *(pooled[c][taken].tolist() for c in ("into", "ad", "row", "sentence_no", "bi", "cross", "score"))):
+        if into != i:
+            at[into].related.append(names[r])
+        elif top_n is None or len(out[a]) < top_n:
+            spans = [sentences[a][n] for n in [s, *[o for o in support.get(a * width + r, []) if o != s][:2]]]
+            evidence = [Evidence(x.start, x.end, texts[a][x.start : x.end]) for x in spans]
+            at[i] = Match("", ids[r], names[r], score, round(bi, 3), None if np.isnan(cross) else round(cross, 3), evidence,
+                          self.taxonomy_version, self.model_version)
+            out[a].append(at[i])
     return out
 
 # %% ../../nbs/core/matcher.ipynb #61c44fa0

@@ -84,6 +84,7 @@ class Match:
     evidence: list[Evidence]
     taxonomy_version: str
     model_version: str
+    related: list[str] = field(default_factory=list)  # near names that the same sentence asks for, less probably
 
     def to_dict(self) -> dict:
         "The match as plain data, ready for JSON."
