@@ -6,6 +6,7 @@
 __all__ = ['positive_pairs', 'drawn_samples', 'silent_sentences', 'training_pairs', 'recall_on_dev', 'masked_rows', 'train_bi']
 
 # %% ../nbs/01_bi_train.ipynb #bc47b0d8
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,39 @@ def masked_rows(
     numbers = pair_numbers(pairs.anchor, pairs.positive)
     return pairs[["anchor", "positive"]].assign(label=list(numbers)), numbers
 
+# %% ../nbs/01_bi_train.ipynb #a20d206a
+_FIT = ("epochs", "batch_size", "accumulate", "learning_rate", "scheduler", "dropout", "eval_steps", "seed")  # parameters that go to `fit` as they are
+
+
+def _checked(pairs: pd.DataFrame, data: Path) -> pd.DataFrame:
+    "The pairs, where there is enough to learn from."
+    n = int((pairs.positive != "").sum())
+    if n < 2:
+        raise ValueError(f"{data}: {n} positive pairs; MNRL needs at least two, and learns from thousands")
+    return pairs
+
+# %% ../nbs/01_bi_train.ipynb #afdfa637
+def _train(
+    folder: Path,  # the stage's
+    inputs: list[Path],  # of `train_bi`
+    params: dict,  # of `train_bi`
+) -> dict[str, float]:  # the figures on dev, before and after
+    "Train and save the encoder."
+    from jobmatch.core.losses import MaskedMNRL
+
+    attributes, dev = (read_frame(p) for p in inputs[:2])
+    rows, gold = masked_rows(_checked(training_pairs(inputs[0].parent, params["seed"]), inputs[0].parent))
+    encoder = load_bi(params["model"], device="cpu", dtype="float32")  # the trainer moves it to this process's device
+    serving_length = encoder.max_seq_length
+    encoder.max_seq_length = min(params["max_length"], serving_length)
+    checkpoints = checkpoint_folder(folder, [params, [digest(p) for p in inputs]])
+    loss = MaskedMNRL(encoder, gold, params["scale"], params["mini_batch_size"], params["words"])
+    history = fit(encoder, rows, loss, recall_on_dev(dev, attributes), checkpoints, desc="bi-encoder", **{k: params[k] for k in _FIT})
+    encoder.max_seq_length = serving_length
+    finish(encoder, history, folder, checkpoints)
+    before, after = figures(history)
+    return {f"dev_1k_stock.{k}": v for k, v in before.items()} | {f"dev_1k.{k}": v for k, v in after.items()}
+
 # %% ../nbs/01_bi_train.ipynb #6c518db6
 def train_bi(
     run: str,  # run folder with the data stage's files
@@ -118,27 +152,7 @@ def train_bi(
     data = resolve(run) / "data"
     inputs = [data / f"{name}.parquet" for name in ("attributes", "dev_samples_1k", "train_samples_final", "source_samples", "sentences", "labels")]
     inputs += [p for p in [resolve(model)] if (p / "config.json").is_file()]
-
-    def work(folder: Path) -> dict[str, float]:
-        from jobmatch.core.losses import MaskedMNRL
-
-        attributes, dev = map(read_frame, inputs[:2])
-        pairs = training_pairs(data, seed)
-        if (pairs.positive != "").sum() < 2:
-            raise ValueError(f"{data}: {(pairs.positive != '').sum()} positive pairs; MNRL needs at least two, and learns from thousands")
-        rows, gold = masked_rows(pairs)
-        encoder = load_bi(model, device="cpu", dtype="float32")  # the trainer moves it to this process's device
-        serving_length, encoder.max_seq_length = encoder.max_seq_length, min(max_length, encoder.max_seq_length)
-        checkpoints = checkpoint_folder(folder, [params, [digest(p) for p in inputs]])
-        history = fit(encoder, rows, MaskedMNRL(encoder, gold, scale, mini_batch_size, words), recall_on_dev(dev, attributes), checkpoints,
-                      epochs=epochs, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, scheduler=scheduler, dropout=dropout, eval_steps=eval_steps,
-                      seed=seed, desc="bi-encoder")
-        encoder.max_seq_length = serving_length
-        finish(encoder, history, folder, checkpoints)
-        before, after = figures(history)
-        return {f"dev_1k_stock.{k}": v for k, v in before.items()} | {f"dev_1k.{k}": v for k, v in after.items()}
-
-    return run_stage(resolve(run) / "bi_train", params, inputs, work)
+    return run_stage(resolve(run) / "bi_train", params, inputs, partial(_train, inputs=inputs, params=params))
 
 # %% ../nbs/01_bi_train.ipynb #00a20fd9
 if __name__ == "__main__" and "get_ipython" not in globals():

@@ -264,7 +264,7 @@ def _in_order(labels: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     labels = labels.iloc[np.argsort(place.to_numpy(), kind="stable")][["job_id", "attribute_id", "label", "sentence", "start", "end", "source"]]
     return labels.assign(sentence=labels["sentence"].astype(object).where(labels["sentence"].notna(), None)).astype(dict(label="int64", start="Int64", end="Int64"))
 
-
+# %% ../nbs/00_data.ipynb #1bb6c256
 def _rows(path: Path, columns: list[str] | None = None) -> Iterator[dict]:
     from pyarrow.parquet import ParquetFile
 
@@ -286,7 +286,7 @@ def _items(
             job_id, mine = next(of_jobs, (None, ()))
         yield dict(job, labels=[{c: v for c, v in x.items() if c != "job_id"} for x in found])
 
-
+# %% ../nbs/00_data.ipynb #29913454
 def _give_back() -> None:
     "Return freed memory to the system, where that can be asked for."
     import ctypes
@@ -313,7 +313,7 @@ def _assemble(out: Path, shards: list[Path], seed: int) -> list[Problem]:
             write_frame(small, out / f"{split_}_samples_{few // 1000}k{suffix}")
     return [Problem(**r) for t in table("problems") for r in t.astype(object).replace({np.nan: None}).to_dict("records")]
 
-
+# %% ../nbs/00_data.ipynb #61e8b059
 def _drop_jobs(out: Path, problems: list[Problem]) -> None:
     "Take ads that could not be split out of the jobs."
     bad = {p.content for p in problems if p.reason.startswith(NOT_SPLIT)}
@@ -321,7 +321,7 @@ def _drop_jobs(out: Path, problems: list[Problem]) -> None:
         jobs = read_frame(out / "jobs.parquet")
         write_frame(jobs[~jobs["job_id"].isin(bad)].reset_index(drop=True), out / "jobs.parquet")
 
-
+# %% ../nbs/00_data.ipynb #2dea594b
 def _count(out: Path, name: str, column: str) -> Counter:
     return sum((Counter(p[column]) for p in read_pieces(out / f"{name}.parquet", [column])), Counter())
 
@@ -348,6 +348,44 @@ def _clean_samples(samples: pd.DataFrame) -> pd.DataFrame:
     texts = [" ".join(" ".join(t[s:e] for s, e in lines(t)).split()) for t in texts]
     return samples.assign(text=texts).loc[np.array([bool(t) for t in texts], dtype=bool)].reset_index(drop=True)
 
+# %% ../nbs/00_data.ipynb #96c5b998
+def _write_source(out: Path, params: dict, problems: list[Problem]) -> tuple[pd.DataFrame, int]:
+    "Write attributes, jobs and, for the shards, `.labels`; the attributes, and the number of jobs."
+    wanted = {k: params[k] for k in ("source", "columns", "n_jobs", "seed", "allow_pickle")}
+    attributes, jobs, labels = _read(**wanted, problems=problems)
+    write_frame(attributes, out / "attributes.parquet")
+    write_frame(jobs, out / "jobs.parquet")
+    write_frame(_in_order(labels, jobs), out / ".labels.parquet")
+    return attributes, len(jobs)
+
+# %% ../nbs/00_data.ipynb #682dc8e8
+def _make_shards(out: Path, params: dict, n_jobs: int, n_workers: int, shard_size: int) -> list[Path]:
+    "Split all jobs, shard by shard; the shards' folders."
+    path = out / "attributes.parquet"
+    made_from = dict(attributes=str(path), sha256=digest(path), **{k: params[k] for k in ("negatives", "seed", "spacy_model")})
+    items = _items(out / "jobs.parquet", out / ".labels.parquet")
+    return map_shards(items, partial(make_shard, **made_from), out / "shards", key={**made_from, "attributes": ""}, shard_size=shard_size,
+                      n_workers=n_workers, desc="split jobs" if n_jobs > shard_size else "", n_items=n_jobs)
+
+# %% ../nbs/00_data.ipynb #b6ad4527
+def _make_tables(out: Path, params: dict, n_workers: int, shard_size: int) -> dict[str, float]:
+    "Do the stage's work in its folder; the counts."
+    for left in out.glob(".*.tmp.*"):  # half a file of a run that was killed
+        left.unlink()
+    problems: list[Problem] = []
+    attributes, n_jobs = _write_source(out, params, problems)
+    _give_back()
+    write_frame(_clean_samples(load_samples(params["source"], attributes)), out / "source_samples.parquet")
+    shards = _make_shards(out, params, n_jobs, n_workers, shard_size)
+    (out / ".labels.parquet").unlink()
+    problems += _assemble(out, shards, params["seed"])
+    _drop_jobs(out, problems)
+    write_frame(problems_frame(problems), out / "rejects.csv")
+    shutil.rmtree(out / "shards")
+    for reason, n in Counter(p.reason for p in problems).most_common():
+        print(f"rejects.csv: {n} x {reason}")
+    return _counts(out, problems)
+
 # %% ../nbs/00_data.ipynb #d590dc07
 def make_data(
     run: str,  # run folder, e.g. outputs/esco
@@ -362,32 +400,9 @@ def make_data(
     allow_pickle: bool = False,  # read pickles of the folder, which can run any code?
 ) -> dict[str, float]:  # numbers of jobs, sentences, labels and samples by split, of rejects, and the share golden.seen
     "Write attributes, jobs, labels, sentences and samples to `<run>/data`."
-    columns = _mapping(columns)
-    params = dict(source=source, n_jobs=n_jobs, negatives=negatives, seed=seed, spacy_model=spacy_model, columns=columns,
+    params = dict(source=source, n_jobs=n_jobs, negatives=negatives, seed=seed, spacy_model=spacy_model, columns=_mapping(columns),
                   allow_pickle=allow_pickle)
-
-    def work(out: Path) -> dict[str, float]:
-        for left in out.glob(".*.tmp.*"):  # half a file of a run that was killed
-            left.unlink()
-        problems = []
-        attributes, jobs, labels = _read(source, columns, n_jobs, seed, allow_pickle, problems)
-        path, n_ads = write_frame(attributes, out / "attributes.parquet"), len(jobs)
-        ads, marks = write_frame(jobs, out / "jobs.parquet"), write_frame(_in_order(labels, jobs), out / ".labels.parquet")
-        del jobs, labels
-        _give_back()
-        write_frame(_clean_samples(load_samples(source, attributes)), out / "source_samples.parquet")
-        made_from = dict(attributes=str(path), sha256=digest(path), negatives=negatives, seed=seed, spacy_model=spacy_model)
-        shards = map_shards(_items(ads, marks), partial(make_shard, **made_from), out / "shards", key={**made_from, "attributes": ""},
-                            shard_size=shard_size, n_workers=n_workers, desc="split jobs" if n_ads > shard_size else "", n_items=n_ads)
-        marks.unlink()
-        problems += _assemble(out, shards, seed)
-        _drop_jobs(out, problems)
-        write_frame(problems_frame(problems), out / "rejects.csv")
-        shutil.rmtree(out / "shards")
-        for reason, n in Counter(p.reason for p in problems).most_common():
-            print(f"rejects.csv: {n} x {reason}")
-        return _counts(out, problems)
-
+    work = partial(_make_tables, params=params, n_workers=n_workers, shard_size=shard_size)
     return run_stage(resolve(run) / "data", params, _inputs(source, spacy_model), work)
 
 # %% ../nbs/00_data.ipynb #4ef36c72

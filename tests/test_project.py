@@ -67,3 +67,39 @@ def test_the_makefile_names_parameters_that_the_stages_have(target):
     overrides = dict(parse_override(words[i + 1]) for i, word in enumerate(words) if word == "-p")
     taken = plan({stage: notebook_parameters(ROOT / "nbs" / f"{stage}.ipynb") for stage in STAGES}, overrides)
     assert overrides and taken["01_bi_train"]["epochs"] == {"best": 4, "quick": 0}[target]
+
+
+PATCHED = """from fastcore.basics import patch
+
+
+class Box:
+    size = 1
+
+
+@patch
+def grown(self: Box, by: int) -> int:
+    return self.size + by + self.double
+
+
+@patch(as_prop=True)
+def double(self: Box) -> int:
+    return 2 * self.size
+
+
+@patch(cls_method=True)
+def make(cls: Box, size: int) -> Box:
+    box = cls()
+    box.size = size
+    return box
+"""
+
+
+def test_mypy_reports_a_wrong_call_of_a_patched_method(tmp_path):
+    (tmp_path / "box.py").write_text(PATCHED)
+    lines = ["from box import Box", "right: int = Box.make(3).grown(1) + Box().double", 'Box().grown("1")', 'Box.make("3")', "Box().double()", "Box().absent()"]
+    (tmp_path / "use.py").write_text("\n".join(lines))
+    options = ["[mypy]", f"plugins = {ROOT / 'scripts' / 'mypy_patch.py'}", "native_parser = False", "ignore_missing_imports = True",
+               "[mypy-fastcore.*]", "follow_imports = skip"]
+    (tmp_path / "mypy.ini").write_text("\n".join(options))
+    said = subprocess.run([sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "box.py", "use.py"], cwd=tmp_path, capture_output=True, text=True).stdout
+    assert [line.split(": error")[0] for line in said.splitlines() if ": error" in line] == [f"use.py:{n}" for n in (3, 4, 5, 6)], said

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from . import sources
 from .runs import resolve
 
 # %% ../../nbs/core/encoders.ipynb #c9ff13f4
-BI_PRESETS = {
+BI_PRESETS: dict[str, dict[str, Any]] = {
     "mini": dict(model="mini", query="", passage="", max_length=128),
     "e5": dict(model="intfloat/e5-base-v2", query="query: ", passage="passage: ", max_length=512),
 }
@@ -98,7 +99,7 @@ def quiet():
         if bar:
             logging.enable_progress_bar()
 
-
+# %% ../../nbs/core/encoders.ipynb #64292585
 def _locate(name: str, presets: Iterable[str]) -> str:
     "A folder, or the name of a model the hub or its cache can give."
     from huggingface_hub import HfApi, try_to_load_from_cache
@@ -161,7 +162,7 @@ def _fresh_cross(path: str, max_length: int, device: str, dtype: str) -> "senten
     score = Dense(dim, 1, activation_function=None, module_output_name="scores")
     return CrossEncoder(modules=[body, Pooling(dim, "mean"), score], device=device).to(getattr(torch, dtype))
 
-
+# %% ../../nbs/core/encoders.ipynb #1652564d
 def load_cross(
     name: str = "mini",  # a preset, a model folder or a model of the hub
     device: str | None = None,  # a torch device; None: the best here

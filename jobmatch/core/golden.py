@@ -79,7 +79,7 @@ def _candidates(folder: Path, attributes: pd.DataFrame | None) -> pd.DataFrame:
                          frequency=[r.get("frequency", 0.0) for r in rows])
     return found.assign(passage=passages(found))
 
-
+# %% ../../nbs/core/golden.ipynb #4f2bab0c
 def _annotations(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     missing = {"sentence", "label"} - set(table.columns)
@@ -88,7 +88,7 @@ def _annotations(path: Path) -> pd.DataFrame:
     gold = table.groupby("sentence", sort=False).label.agg(lambda ls: sorted({label_key(x) for x in ls} - NOT_LABELS - {""}))
     return pd.DataFrame(dict(job_id=[f"{path.stem}-{i}" for i in range(len(gold))], sentence=gold.index, gold=gold.tolist()))
 
-
+# %% ../../nbs/core/golden.ipynb #0e9eda4f
 def _job_lines(path: Path) -> pd.DataFrame:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -132,7 +132,7 @@ def pool_jobs(
     best = scored.sort_values(["score", "attribute_id"], ascending=[False, True], kind="stable")
     return best.drop_duplicates(["job_id", "attribute_id"]).sort_values("job_id", kind="stable").reset_index(drop=True)
 
-
+# %% ../../nbs/core/golden.ipynb #d41e68d2
 def report(
     rows: pd.DataFrame,  # a unit column, attribute_id, score, hit
     unit: str,  # sentence_no or job_id
@@ -147,7 +147,7 @@ def report(
     taken = threshold_sweep(rows.score, rows.hit, int(gold.map(len).sum()), [threshold]).iloc[0]
     return out | {k: float(taken[k]) for k in ("precision", "recall", "f1", "threshold")}
 
-
+# %% ../../nbs/core/golden.ipynb #2040a727
 def levels(
     rows: pd.DataFrame,  # job_id, sentence_no, attribute_id, score, hit (by sentence): a row a candidate
     golden: GoldenSet,

@@ -77,7 +77,7 @@ def _mine(n: int, device: torch.device) -> torch.Tensor:  # int [n]
     "The columns of this process's rows among those of all processes."
     return torch.arange(n, device=device) + get_rank() * n
 
-
+# %% ../../nbs/core/losses.ipynb #bed193cb
 @patch
 def from_scores(
     self: MaskedMNRL,
@@ -92,7 +92,7 @@ def from_scores(
     query = _picked(self.scale * to_query, self.is_gold(anchors, positives[mine]).T, mine)
     return (doc + query)[asks[mine]].sum() / 2 * get_world_size() / asks.sum().clamp(min=1)
 
-
+# %% ../../nbs/core/losses.ipynb #f545a3ce
 @patch
 def from_embeddings(
     self: MaskedMNRL,
@@ -139,7 +139,8 @@ def from_words(
 def calculate_loss(self: MaskedMNRL, reps: list[list[torch.Tensor]], labels: torch.Tensor, *, with_backward: bool = False) -> torch.Tensor:
     "The loss of embeddings that come in pieces; cosines are in fp32, whatever precision the model runs in."
     with torch.autocast(labels.device.type, enabled=False):
-        loss = self.from_embeddings(*(torch.cat(pieces).float() for pieces in reps), labels)
+        queries, docs = (torch.cat(pieces).float() for pieces in reps)
+        loss = self.from_embeddings(queries, docs, labels)
         if with_backward:
             loss.backward()
             loss = loss.detach()

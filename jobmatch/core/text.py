@@ -60,14 +60,23 @@ _SPECIAL = re.compile(
     re.IGNORECASE | re.DOTALL)
 
 
+def _character(entity: str) -> str:
+    "The character an entity names; a blank for white space, nothing for an invisible one, and the entity itself where it names no single character."
+    char = html.unescape(entity)
+    if len(char) != 1:
+        return entity
+    if char.isspace():
+        return " "
+    return "" if _SPECIAL.match(char) else char
+
+
 def _replacement(m: re.Match) -> str:
     "What a special piece of text becomes: at most one character, or the entity as it stands."
-    kind = m.lastgroup
+    kind = str(m.lastgroup)
     if kind == "tag":
         return "\n" if m["name"].lower() in _BLOCK else ""
     if kind == "entity":
-        char = html.unescape(m[0])
-        return m[0] if len(char) != 1 else " " if char.isspace() else "" if _SPECIAL.match(char) else char
+        return _character(m[0])
     return {"skip": "\n", "line": "\n", "blank": " ", "drop": "", "surrogate": "\ufffd"}[kind]
 
 # %% ../../nbs/core/text.ipynb #89374cd8
@@ -164,13 +173,13 @@ def _ends(before: str, after: str) -> bool:
     "Whether a sentence may end between two pieces of a line."
     if not _END_MARK.search(before):
         return False
-    word = _WORD_BEFORE.search(before)
-    word = word[1].lower() if word else ""
+    found = _WORD_BEFORE.search(before)
+    word = found[1].lower() if found else ""
     if word in _NEVER or (word in _BEFORE_NUMBER and after[:1].isdigit()):
         return False
     if word in _SELDOM or (len(word) == 1 and word.isalpha()):
         first = re.match(r"\W*(\w+)", after)
-        return bool(first) and first[1][0].isupper() and first[1].lower() in _STARTERS
+        return first is not None and first[1][0].isupper() and first[1].lower() in _STARTERS
     return True
 
 # %% ../../nbs/core/text.ipynb #5b280624
@@ -286,5 +295,8 @@ def split(
         for (i, k), doc in zip(hard, docs):
             begin = spans[i][k][0]
             found[i, k] = [(begin + s.start_char, begin + s.end_char) for s in doc.sents]
-    return [_sentences(c, [x for k, span in enumerate(spans[i]) for x in found.get((i, k), [span])], min_chars)
-            for i, c in enumerate(cleaned)]
+    out = []
+    for i, c in enumerate(cleaned):
+        cut = [part for k, span in enumerate(spans[i]) for part in found.get((i, k), [span])]
+        out.append(_sentences(c, cut, min_chars))
+    return out
