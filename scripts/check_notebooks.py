@@ -10,11 +10,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 60
 MAX_EXPORTED = 35  # a cell that is exported holds one idea
-# Notebooks whose exported cells are still too long: split them, and take them out of this list.
-LONG = {
-    "05_full_pipeline.ipynb", "07_stream.ipynb", "09_canary.ipynb", "live/drift.ipynb", "live/feedback.ipynb",
-    "live/kafka.ipynb", "live/log.ipynb", "live/registry.ipynb", "live/serve.ipynb",
-}
 STAGE = re.compile(r"(\d\d_\w+|explore)\.ipynb")  # has a parameters cell
 # paths of the machine a notebook ran on, object addresses, timings of progress bars
 PRIVATE = re.compile(r"/(?:home|root|Users|tmp|work|workspace|mnt|opt|var)/[\w.-]+|0x[0-9a-f]{8,}|[A-Z]:\\\\Users|\d+:\d\d<\d+:\d\d|it/s\]")
@@ -36,8 +31,7 @@ def check(path: Path) -> Iterator[str]:
     yield from _parameters(path, code)
     yield from _stage_call([source for _, source, _ in code], [source for _, source, c in code if "parameters" in c["metadata"].get("tags", [])])
     for i, source, cell in code:
-        long = [] if path.relative_to(ROOT / "nbs").as_posix() in LONG else _exported_lines(source)
-        for problem in [*_code(source), *long, *_outputs(cell)]:
+        for problem in [*_code(source), *_exported_lines(source), *_outputs(cell)]:
             yield f"cell {i} ({_first_line(source)!r}): {problem}"
 
 

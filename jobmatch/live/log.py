@@ -44,11 +44,11 @@ def _row(topic: str, message: dict) -> dict:
     try:
         time = datetime.fromisoformat(message[name])
         row = message | {name: time.astimezone(timezone.utc).replace(tzinfo=None) if time.tzinfo else time}
-    except (ValueError, OverflowError):  # the year 1 in the east is before all time
+    except (ValueError, OverflowError):  # not a time, or one before the year 1 in UTC
         raise ContractError(f"{name}: not an ISO 8601 time") from None
     try:
         _table(topic, [row])
-    except (ValueError, TypeError, OverflowError) as e:  # it would stop the log for good
+    except (ValueError, TypeError, OverflowError) as e:  # else the consumer would fail on this record each time it is started
         raise ContractError(f"cannot be stored: {type(e).__name__}") from None
     return row
 
@@ -75,7 +75,7 @@ def _put(fs: "fsspec.AbstractFileSystem", path: str, data: bytes) -> None:
     else:
         fs.pipe_file(path, data)
 
-
+# %% ../../nbs/live/log.ipynb #f40270d3
 def write_log(
     records: list[Record],  # of the topics `match-log`, `shadow-log` and `match-feedback`, as they were read
     folder: str | Path,  # of the log, see `place`
@@ -90,22 +90,23 @@ def write_log(
         except ContractError as e:
             dead.append(dead_letter(r, str(e)))
     for (topic, day, partition), rows in parts.items():
-        first, last = min(rows), max(rows)
-        name = f"{partition}-{first:012d}-{last:012d}-{digest([[k, v] for k, v in _plain(rows)])[:8]}.parquet"
-        path = f"{top}/{topic}/day={day}/{name}"
+        path = f"{top}/{topic}/day={day}/{_file_name(partition, rows)}"
         if not fs.exists(path):
             _put(fs, path, _parquet(_table(_CONTRACT[topic], [rows[o] for o in sorted(rows)])))
     return dead
 
 # %% ../../nbs/live/log.ipynb #4ec4890b
-def _plain(rows: dict[int, dict]) -> list[tuple[int, dict]]:
-    return [(o, json.loads(json.dumps(rows[o], default=str))) for o in sorted(rows)]
+def _file_name(partition: int, rows: dict[int, dict]) -> str:
+    "The same rows, by offset, have the same name."
+    plain = [[offset, json.loads(json.dumps(rows[offset], default=str))] for offset in sorted(rows)]
+    return f"{partition}-{min(rows):012d}-{max(rows):012d}-{digest(plain)[:8]}.parquet"
 
 
 def _parquet(table: "pyarrow.Table") -> bytes:
     from pyarrow import parquet
 
-    parquet.write_table(table, out := io.BytesIO())
+    out = io.BytesIO()
+    parquet.write_table(table, out)
     return out.getvalue()
 
 # %% ../../nbs/live/log.ipynb #dd5da9dc
@@ -213,13 +214,13 @@ def merge_log(
                 merged += _merge(fs, topic, small) if len(small) >= least else 0
     return merged
 
-
+# %% ../../nbs/live/log.ipynb #3d2c188a
 def _merge(fs: "fsspec.AbstractFileSystem", topic: str, files: list[str]) -> int:
     "Merge files of a day; the new file counts once it is there."
     from pyarrow import dataset
 
     folder, name = files[0].rpartition("/")[0], digest([p.rpartition("/")[2] for p in files])[:12]
-    note = dict([("into", f"{folder}/merged-{name}.parquet"), ("from", files), ("time", datetime.now(timezone.utc).timestamp())])
+    note = {"into": f"{folder}/merged-{name}.parquet", "from": files, "time": datetime.now(timezone.utc).timestamp()}
     table = dataset.dataset(files, schema=_schema(_CONTRACT[topic]), filesystem=fs, format="parquet").to_table()
     _put(fs, f"{folder}/merge-{name}.json", json.dumps(note).encode())
     _put(fs, note["into"], _parquet(table))
@@ -229,11 +230,12 @@ def _merge(fs: "fsspec.AbstractFileSystem", topic: str, files: list[str]) -> int
 def _remove_merged(fs: "fsspec.AbstractFileSystem", files: list[str], grace: float) -> None:
     "Remove what was merged long enough ago, the note last; a note of a merge that was not finished goes too."
     for path, note in _merges(fs, files).items():
-        if note["time"] + grace < datetime.now(timezone.utc).timestamp():
-            for p in note["from"] if note["into"] in files else []:
-                if fs.exists(p):
-                    fs.rm_file(p)
-            fs.rm_file(path)
+        if note["time"] + grace >= datetime.now(timezone.utc).timestamp():
+            continue
+        for p in note["from"] if note["into"] in files else []:
+            if fs.exists(p):
+                fs.rm_file(p)
+        fs.rm_file(path)
 
 # %% ../../nbs/live/log.ipynb #3f2a5ce9
 def attribute_group(attribute_id: str) -> str:
@@ -257,21 +259,17 @@ def run_log(
     import threading
     import time
 
-    from confluent_kafka import Consumer
+    from jobmatch.live.kafka import client_settings, full_name, record
 
-    from jobmatch.live.kafka import client_settings, consumer_settings, create_topics, full_name, group_settings, record, wait_for_broker
-
-    stop = stop or stopped_by_signals(threading.Event())
-    settings = client_settings(client)
-    suited = {**group_settings(wait_for_broker(bootstrap_servers, settings)["cluster"]), **settings}
-    create_topics(bootstrap_servers, settings, topics=(*TOPICS, *SHADOW.values()))
-    consumer, held, since, day = Consumer(consumer_settings(bootstrap_servers, group, suited)), [], time.monotonic(), None
+    stop, settings = stop or stopped_by_signals(threading.Event()), client_settings(client)
+    held, since, day = [], time.monotonic(), None
+    consumer = _consumer(bootstrap_servers, group, settings)
     flush = lambda: _flush(consumer, held, folder, bootstrap_servers, settings)
     consumer.subscribe([full_name(t) for t in _CONTRACT], on_revoke=lambda *_: flush(), on_lost=lambda *_: held.clear())
     try:
         while not stop.is_set():
             if day != (day := datetime.now(timezone.utc).date()):
-                threading.Thread(target=_merged, args=(folder,), daemon=True, name="merging").start()  # it may die with us
+                threading.Thread(target=_merged, args=(folder,), daemon=True, name="merging").start()  # a merge may be cut off at any point
             read = [record(m) for m in consumer.consume(max_records - len(held), 0.5) if not failed(m)]
             since = since if held else time.monotonic()
             held += read
@@ -281,6 +279,17 @@ def run_log(
     finally:
         consumer.close()
     return 0
+
+# %% ../../nbs/live/log.ipynb #30925fcf
+def _consumer(bootstrap_servers: str, group: str, settings: dict) -> "confluent_kafka.Consumer":
+    "A consumer with the settings that suit the broker, whose topics are made where they are missing."
+    from confluent_kafka import Consumer
+
+    from jobmatch.live.kafka import consumer_settings, create_topics, group_settings, wait_for_broker
+
+    suited = {**group_settings(wait_for_broker(bootstrap_servers, settings)["cluster"]), **settings}
+    create_topics(bootstrap_servers, settings, topics=(*TOPICS, *SHADOW.values()))
+    return Consumer(consumer_settings(bootstrap_servers, group, suited))
 
 # %% ../../nbs/live/log.ipynb #6f09cb6b
 def stopped_by_signals(stop: "threading.Event") -> "threading.Event":

@@ -63,6 +63,10 @@ def _find_run(client: Any, **tags: str) -> str | None:
     return found[0].info.run_id if found else None
 
 
+def _mlflow_name(key: str) -> str:
+    return re.sub(r"[^\w\-. :/]", "_at_", key)
+
+
 def _parent(client: Any, folder: Path) -> str:
     "The MLflow run of a run folder."
     name = folder.resolve().as_posix()
@@ -82,12 +86,11 @@ def log_stage(
         return run_id
     tags = {"jobmatch.stage": folder.name, "jobmatch.digest": digest(folder / "run.json"), "mlflow.parentRunId": _parent(client, folder.parent)}
     run_id = client.create_run(_experiment(client), tags=tags, run_name=f"{folder.parent.name}/{folder.name}").info.run_id
-    now, name = int(time.time() * 1000), lambda key: re.sub(r"[^\w\-. :/]", "_at_", key)
-    figures = {"seconds": done["seconds"], **done["metrics"]}
-    metrics = [Metric(name(k), float(v), now, 0) for k, v in figures.items() if isinstance(v, (int, float)) and math.isfinite(v)]
+    now, figures = int(time.time() * 1000), {"seconds": done["seconds"], **done["metrics"]}
+    metrics = [Metric(_mlflow_name(k), float(v), now, 0) for k, v in figures.items() if isinstance(v, (int, float)) and math.isfinite(v)]
     for i in range(0, len(metrics), 900):  # a batch holds 1,000
         client.log_batch(run_id, metrics=metrics[i : i + 900])
-    client.log_batch(run_id, params=[Param(name(k), str(v)[:5000]) for k, v in done["parameters"].items()])
+    client.log_batch(run_id, params=[Param(_mlflow_name(k), str(v)[:5000]) for k, v in done["parameters"].items()])
     client.log_dict(run_id, done, "run.json")
     client.set_terminated(run_id)
     return run_id
@@ -161,7 +164,7 @@ def set_alias(
     version: str,  # "2" or "models:/jobmatch/2"
     client: Any = None,
 ) -> str:  # the version's address
-    "Point an alias to a version; a worker that watches it follows."
+    "Point an alias to a version; workers that watch the alias load it."
     client, number = client or open_registry(), str(version).rpartition("/")[2]
     if number not in {str(v.version) for v in _all(client)}:
         raise LookupError(f"no version {number} of {NAME} is registered; there {_listed(client)}")
@@ -198,7 +201,7 @@ PATIENCE = 10.0  # seconds that a registry may take to answer before it counts a
 
 
 def _within(seconds: float, ask: Callable[[], Any]) -> Any:
-    "What an answer is, or the error; `TimeoutError` where none comes in time."
+    "The answer; raises what `ask` raises, and `TimeoutError` if no answer comes in time."
     said: list = []
 
     def run() -> None:
@@ -219,14 +222,14 @@ def _within(seconds: float, ask: Callable[[], Any]) -> Any:
 
 # %% ../../nbs/live/registry.ipynb #79b156d8
 def _kept(client: Any) -> Path:
-    "Where it is kept what a registry said."
+    "The file that keeps the registry's last answers."
     return resolve(FOLDER) / "known" / f"{digest(client.tracking_uri)[:12]}.json"
 
 
 def _keep(client: Any, name: str, address: str, folder: Path | None = None) -> None:
     "Keep which version a name stands for, and where its folder is."
     if client.tracking_uri.startswith("sqlite:"):
-        return  # the models are where the registry is: both are there, or none
+        return  # the registry is a file on this machine, and so are its models
     path = _kept(client)
     with FileLock(path.with_suffix(".lock")):
         kept = read_json(path) if path.is_file() else dict(names={}, folders={})
@@ -254,7 +257,7 @@ def model_folder(
     name: str,  # an address, or a folder
     client: Any = None,
 ) -> Path:
-    "The folder of a model; one that lies on a server is fetched once, and found here again where the server is away."
+    "The folder of a model; one on a server is fetched once, and found here again while the server does not answer."
     if not name.startswith("models:/"):
         return resolve(name)
     client = client or open_registry()
@@ -295,7 +298,7 @@ def load(
 
 # %% ../../nbs/live/registry.ipynb #67ac5526
 class Asked:
-    "Says what the registry last answered to a question, asking at most every few seconds."
+    "The registry's last answer to a question, asked at most every few seconds."
 
     def __init__(
         self,
@@ -312,13 +315,13 @@ class Asked:
             self.failed, self.answer = True, self.without(e)
 
     def without(self, error: Exception) -> Any:
-        "What to go by where the registry is away from the beginning."
+        "The answer to begin with, where the registry has never answered."
         logging.getLogger("jobmatch.registry").warning("the registry does not answer: %s", type(error).__name__)
         return None
 
     @property
     def away(self) -> bool:
-        "Whether the registry does not answer at present."
+        "Does the registry fail to answer at present?"
         waits = self.asking is not None and self.asking.is_alive() and time.monotonic() - self.asked > PATIENCE
         return self.failed or waits
 
@@ -327,7 +330,7 @@ class Asked:
         if time.monotonic() - self.asked >= self.every and not (self.asking and self.asking.is_alive()):
             self.asked, self.asking = time.monotonic(), threading.Thread(target=self._ask, daemon=True, name="registry")
             self.asking.start()
-            self.asking.join(1)  # a server that is away takes minutes to say so
+            self.asking.join(1)  # a client of a server that is away takes minutes to raise an error
         return self.answer
 
 # %% ../../nbs/live/registry.ipynb #08aa6bce
