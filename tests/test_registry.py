@@ -1,4 +1,4 @@
-"A registry on a server, and workers that start when it is away."
+"A registry on a server: workers that start when it is away, and artifacts that somebody changed."
 
 import logging
 import shutil
@@ -80,6 +80,11 @@ def test_the_last_known_model_serves_while_the_registry_is_away(home, caplog):
         r.set_alias("champion", second, client)  # named, but nobody has fetched it
         worker.champion.every = 0
         assert worker.champion() == "models:/jobmatch/2"
+        changed = next((home / "artifacts").rglob("models/other/matcher.json"))
+        changed.write_text(changed.read_text() + " ")
+        with pytest.raises(ValueError, match="models:/jobmatch/2: .* is not the folder that was registered"):
+            r.model_folder("models:/jobmatch/2", client)
+        assert not (home / r.FOLDER / "models" / "other").exists()
     with caplog.at_level(logging.WARNING, "jobmatch.registry"):
         late = release_matching(Matching, "models:/jobmatch@champion", r.open_registry(uri))
     assert late.champion.away and late.serving == "models:/jobmatch/1" and late.models[late.serving].folder == held

@@ -653,7 +653,10 @@ def _settle(state: dict, registry: object, tell: Callable[[Record], object] | No
         level = "warning" if last["decision"] == "rollback" else "info"
         alert = dict(name="canary", time=last["time"], severity=level, message=f"{last['decision']} at {last['percent']} %: {last['reason']}",
                      details=dict(rollout=state["id"], status=state["status"]))
-        tell(Record(ALERTS, state["id"].encode(), encode(ALERTS, alert)))
+        try:
+            tell(Record(ALERTS, state["id"].encode(), encode(ALERTS, alert)))
+        except (OSError, KafkaException):  # what is decided and saved holds, told or not
+            log("the alert was not sent", 40, exc_info=True, rollout=state["id"], decision=last["decision"])
     return state
 
 # %% ../../nbs/09_canary.ipynb #499e993e

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -138,7 +139,7 @@ def register(
     client.log_artifacts(run_id, str(folder), place)
     if not client.search_registered_models(f"name = '{NAME}'"):
         client.create_registered_model(NAME, description="Matches job ads to the attributes of a taxonomy")
-    tags = {k: str(made[k]) for k in ("model_version", "taxonomy_version")}
+    tags = {k: str(made[k]) for k in ("model_version", "taxonomy_version")} | dict(digest=digest(folder))
     source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
     return str(client.create_model_version(NAME, source, run_id, tags=tags).version)
 
@@ -180,7 +181,7 @@ def _listed(client: Any) -> str:
 def find(
     name: str,  # "models:/jobmatch@champion", "models:/jobmatch/2"
     client: Any = None,
-) -> dict[str, str]:  # address (by version), model_version, taxonomy_version, source
+) -> dict[str, str]:  # address (by version), model_version, taxonomy_version, source, digest (of the folder; empty: registered before there was one)
     "What a name stands for at present."
     client = client or open_registry()
     parts = re.fullmatch(rf"models:/{NAME}(?:@([\w-]+)|/(\d+))", name)
@@ -194,7 +195,8 @@ def find(
         if e.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise LookupError(f"{name} is not registered; there {_listed(client)}") from None
-    return dict(address=f"models:/{NAME}/{found.version}", source=found.source, **{k: found.tags[k] for k in ("model_version", "taxonomy_version")})
+    return dict(address=f"models:/{NAME}/{found.version}", source=found.source, digest=found.tags.get("digest", ""),
+                **{k: found.tags[k] for k in ("model_version", "taxonomy_version")})
 
 # %% ../../nbs/live/registry.ipynb #b1937377
 PATIENCE = 10.0  # seconds that a registry may take to answer before it counts as away
@@ -257,7 +259,7 @@ def model_folder(
     name: str,  # an address, or a folder
     client: Any = None,
 ) -> Path:
-    "The folder of a model; one on a server is fetched once, and found here again while the server does not answer."
+    "The folder of a model; one on a server is fetched once, checked against its digest, and found here again while the server does not answer."
     if not name.startswith("models:/"):
         return resolve(name)
     client = client or open_registry()
@@ -267,22 +269,23 @@ def model_folder(
         raise
     except Exception as e:
         return _last_known(name, client, e)[1]
-    folder = _fetched(found["source"], found["model_version"], client)
+    folder = _fetched(found, client)
     _keep(client, name, found["address"], folder)
     return folder
 
 
-def _fetched(source: str, model_version: str, client: Any) -> Path:
+def _fetched(found: dict[str, str], client: Any) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    if source.startswith("file:"):
-        return Path(download_artifacts(artifact_uri=source))
-    folder = resolve(FOLDER) / "models" / model_version
-    with FileLock(folder.with_suffix(".lock")):
+    if found["source"].startswith("file:"):
+        return Path(download_artifacts(artifact_uri=found["source"]))
+    folder = resolve(FOLDER) / "models" / found["model_version"]
+    with FileLock(folder.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=folder.parent) as part:
         if not folder.is_dir():
-            part = folder.with_name(f".{model_version}")
-            fetched = download_artifacts(artifact_uri=source, dst_path=str(part), tracking_uri=client.tracking_uri)
-            Path(fetched).rename(folder)
+            fetched = Path(download_artifacts(artifact_uri=found["source"], dst_path=part, tracking_uri=client.tracking_uri))
+            if digest(fetched) != found["digest"] != "":
+                raise ValueError(f"{found['address']}: what {client.tracking_uri} gave is not the folder that was registered, so it is not served")
+            fetched.rename(folder)
     return folder
 
 # %% ../../nbs/live/registry.ipynb #8d8df916

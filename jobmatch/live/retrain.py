@@ -189,21 +189,21 @@ def retrain(
     registry: object = None,
     tell: Callable[[Record], object] | None = None,  # takes an alert
     plan: Plan | None = None,  # of the rollout; None: derived from the log
-) -> dict:  # run, figures, tried, reason, challenger (its address, or None), rollout
+) -> dict:  # run, champion, figures, tried, reason, challenger (addresses, or None), rollout, verdicts
     "Train on what people said, compare with the champion, and send what is better to the shadow."
-    from jobmatch.live.registry import model_folder, open_registry, register, set_alias
+    from jobmatch.live.registry import find, model_folder, open_registry, register, set_alias
 
     registry = registry or open_registry()
     with _alone(runs):
         run = unfinished(runs) or begin(runs, like, folder, champion, jobs, least, registry)
         begun = read_json(run / "begun.json")
         train(str(run / "labelled"), str(run))
-        ads = kept_jobs(folder, jobs)
-        figures = compare_models(run, model_folder(begun["champion"], registry), run / "model", held_verdicts(open_log(folder), ads), dict(zip(ads.job_id, ads.text)))
+        present, ads = find(champion, registry)["address"], kept_jobs(folder, jobs)  # another one may have been released meanwhile
+        figures = compare_models(run, model_folder(present, registry), run / "model", held_verdicts(open_log(folder), ads), dict(zip(ads.job_id, ads.text)))
         tried, reason = worth_trying(figures)
         address = set_alias("challenger", register(run / "model", registry), registry) if tried else None
-        rollout = to_shadow(address, begun["champion"], folder, registry, plan) if tried else "no rollout"
-        outcome = dict(run=str(run), figures=figures, tried=tried, reason=reason, challenger=address, rollout=rollout, verdicts=begun["verdicts"])
+        rollout = to_shadow(address, present, folder, registry, plan) if tried else "no rollout"
+        outcome = dict(run=str(run), champion=present, figures=figures, tried=tried, reason=reason, challenger=address, rollout=rollout, verdicts=begun["verdicts"])
         write_json(run / "outcome.json", outcome)
     if tell:
         tell(_told(outcome))

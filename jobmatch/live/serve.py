@@ -382,7 +382,7 @@ def make_app(
 async def _away(request: Request, error: ConnectionError) -> JSONResponse:
     "503: an answer that is not in the log could not be judged later."
     log("broker away", 30, error=str(error))
-    return JSONResponse({"detail": "the broker does not answer, and this may not be saved: try again"}, 503)
+    return JSONResponse({"detail": "the broker does not answer, and this may not be saved: try again"}, 503, {"retry-after": "5"})
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
