@@ -24,8 +24,8 @@ from .core.golden import GoldenSet, levels, read_golden_dir, report, split_set
 from .core.late import embed_names, late_scores
 from .core.matcher import Matcher, frequencies, make_matcher
 from .core.metrics import apply_calibration, best_threshold, bootstrap, ece, fit_calibration, ranking_metrics, reliability, threshold_sweep
-from .core.ranking import (JOB_FEATURES, READ_FROM, context, fit_gate, fit_ranker, fit_rankers, gate_scores, gate_threshold, out_of_fold,
-                                   ranked_probability, reading_sweep)
+from .core.ranking import (JOB_FEATURES, READ_FROM, context, fit_gate, fit_ranker, fit_rankers, gate_scores, gate_threshold, merged,
+                                   out_of_fold, ranked_probability, reading_sweep)
 from .core.runs import parameters, read_frame, read_json, resolve, run_stage, write_frame, write_json
 from .core.runtimes import OPENVINO, convert, rate, runtimes, torch_runtime, use_runtime
 from .core.schema import Match
@@ -92,7 +92,7 @@ def fit_gate_on(
     seen, n_gold = _lines(dev, vectors["dev"])
     return dict(gate=gate, gate_from=gate_threshold(gate_scores(gate, seen), n_gold))
 
-
+# %% ../nbs/05_full_pipeline.ipynb #4d865ec3
 def marked_lines(
     train: GoldenSet,
     vectors: np.ndarray,  # of `embed_sentences`
@@ -110,7 +110,7 @@ def job_table(
     scored: pd.DataFrame,  # of `score_set`
     golden: GoldenSet,
     p: np.ndarray | None = None,  # probabilities to pool; None: the table's
-) -> pd.DataFrame:  # job_id, attribute_id, sentence_no, the `JOB_FEATURES`, hit; score where the matcher is calibrated
+) -> pd.DataFrame:  # job_id, attribute_id, sentence_no, the `JOB_FEATURES`, hit; score where the matcher is calibrated, 0 for what goes into a near name's match
     "Each job's attributes, pooled from what leads in the sentences that the gate lets through."
     rows = scored.assign(p=scored.p if p is None else p)
     rows = rows[rows.leads & (rows.gate >= matcher.config.get("gate_from", -np.inf))].reset_index(drop=True)
@@ -118,9 +118,13 @@ def job_table(
     first, features = matcher.job_features(dict(ad=number, **{c: rows[c].to_numpy() for c in ("row", "p", "sentence_no", "vote", "title")}))
     out = rows.loc[first, ["job_id", "attribute_id", "sentence_no"]].assign(**features)
     out["hit"] = np.array([a in golden.jobs[j] for j, a in zip(out.job_id, out.attribute_id)], dtype=bool)
-    return out.assign(score=apply_calibration(matcher.config["job"], out)) if "job" in matcher.config else out
+    if "job" not in matcher.config:
+        return out
+    score, group = apply_calibration(matcher.config["job"], out), out.sentence_no.to_numpy()
+    stays = merged(matcher.names, rows.row.to_numpy()[first], group, score) == np.arange(len(out))
+    return out.assign(score=np.where(stays, score, 0.0))
 
-
+# %% ../nbs/05_full_pipeline.ipynb #d8d3aa61
 def fit_prior(
     scored: pd.DataFrame,  # of `score_set` on dev; nothing is read yet
     golden: GoldenSet,  # dev
@@ -136,7 +140,7 @@ def _counted(scored: pd.DataFrame, golden: GoldenSet) -> pd.DataFrame:
     scored = scored[scored.leads]
     return scored[golden.sentences.counts.to_numpy()[scored.sentence_no]] if golden.by_sentence else scored
 
-
+# %% ../nbs/05_full_pipeline.ipynb #38bbac67
 def calibrate(
     matcher: Matcher,  # its configuration is completed in place
     scored: pd.DataFrame,  # of `score_set(…, fitting=True)` on dev
@@ -243,7 +247,7 @@ def _taken(dev: pd.DataFrame, golden: pd.DataFrame, features: list[str], n_gold:
             p[name] = np.where(read, apply_calibration(fit_ranker(dev[dev.cross.notna()], features), table.fillna({"cross": 0.0})), p[name])
     return p["golden"], p["golden"] >= best_threshold(threshold_sweep(p["dev"], dev.hit, n_gold))
 
-
+# %% ../nbs/05_full_pipeline.ipynb #ce324c85
 def ladder(
     dev: pd.DataFrame,  # of `score_set(…, fitting=True)`
     golden: pd.DataFrame,  # of `score_set`
@@ -278,7 +282,7 @@ def summary(
     rows = [dict(level=level, system=system, **{c: metrics.get(f"{key}.{c}") for c in columns}) for key, system, level in systems if f"{key}.f1" in metrics]
     return pd.DataFrame(rows).set_index(["level", "system"]).astype(float)
 
-
+# %% ../nbs/05_full_pipeline.ipynb #61a93c16
 def figures(
     matcher: Matcher,
     scored: pd.DataFrame,  # a row a candidate: score_set's, or job_table's
@@ -299,7 +303,7 @@ def figures(
     axes[1].set(xlabel="probability", ylabel="share that is gold", title="calibration")
     return fig
 
-
+# %% ../nbs/05_full_pipeline.ipynb #864f1ec6
 def html_report(
     metrics: dict[str, float],
     steps: pd.DataFrame | None,  # of `ladder`
@@ -338,7 +342,7 @@ def _probe(run: Path, n: int = 1000) -> tuple[pd.DataFrame, list[str], pd.DataFr
     pairs = _some_pairs(run / "cross_data" / "dev.parquet", n // 2)
     return dev.assign(gold=[{named[a] for a in g if a in named} for g in dev.gold]), names.name.tolist(), pairs
 
-
+# %% ../nbs/05_full_pipeline.ipynb #a5c3a01c
 def _bi_probed(bi, sentences: pd.DataFrame, names: list[str]) -> dict[str, float]:
     "Sentences a second, and RP@5 where there is gold."
     texts = sentences.sentence.tolist()
@@ -459,7 +463,7 @@ def _fitted(folder: Path, top_k: int, threshold: float | None, runtime: str, con
     calibrate(matcher, dev, sets["dev"], threshold)
     return matcher, sets, dev, cosine_thresholds(dev, sets["dev"])
 
-
+# %% ../nbs/05_full_pipeline.ipynb #2bddee3b
 def run_pipeline(
     run: str,  # run folder with data, bi_train and cross_train
     top_k: int = 80,  # nearest names of a sentence as a whole; its words and the lexicon bring more
@@ -491,7 +495,7 @@ def run_pipeline(
 
     return run_stage(folder / "full_pipeline", params, inputs, work, beside="model")
 
-
+# %% ../nbs/05_full_pipeline.ipynb #da3fa965
 def _write(out: Path, matcher: Matcher, golden: GoldenSet, metrics: dict, scored: dict[str, pd.DataFrame], steps, matches: dict, titles: dict) -> None:
     "The stage's files."
     for name, table in scored.items():

@@ -46,7 +46,7 @@ def _savez(path: Path, examples: Examples) -> None:
     with open(path, "wb") as f:  # given a path, numpy appends a suffix
         np.savez(f, vectors=examples.vectors, marks=examples.marks, ends=examples.ends, names=examples.names)
 
-
+# %% ../../nbs/core/examples.ipynb #b5ac26f3
 def build_examples(
     vectors: np.ndarray,  # float32 [n lines, dim], rows of unit length
     names: list[set[str]],  # what each line is marked with; empty where it asks for nothing

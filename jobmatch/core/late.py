@@ -76,8 +76,8 @@ def embed_names(
             whole, shares = [*whole, vectors], [*shares, *(s[s > 0] for s in mine)]
             parts += [w[s > 0].astype(np.float16) for w, s in zip(words, mine)]
             bar.update(len(some))
-    words = _held(np.concatenate(parts))
-    return np.concatenate(whole), NameWords(words, np.concatenate(shares).astype(np.float32), np.cumsum([0, *map(len, parts[1:])]))
+    held = _held(np.concatenate(parts))
+    return np.concatenate(whole), NameWords(held, np.concatenate(shares).astype(np.float32), np.cumsum([0, *map(len, parts[1:])]))
 
 
 def _shares(weights: np.ndarray) -> np.ndarray:

@@ -83,36 +83,38 @@ class Matcher:
     runtime: dict = field(default_factory=dict)  # what computes, of `core.runtimes`, by encoder; empty: what the folder was fitted with
     memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
 
-    @property
-    def threshold(self) -> float:
-        "The probability from which a match counts, chosen on dev jobs."
-        return self.config["thresholds"]["job"]
-
-    @property
-    def taxonomy_version(self) -> str:
-        "Names the attributes."
-        return self.config["taxonomy_version"]
-
     @cached_property
     def names(self) -> np.ndarray:
         "float32 [n attributes, dim]: the vectors of the names."
         return self.index.reconstruct_n(0, self.index.ntotal)
-
-    @cached_property
-    def example_rows(self) -> np.ndarray:
-        "int64: the attribute of each name that examples are marked with, -1 where it is not of this taxonomy."
-        return rows_by_mark(self.examples, self.attributes.name.tolist())
 
     @property
     def dim(self) -> int:
         "Length of a sentence's vector."
         return self.index.d
 
+    @cached_property
+    def example_rows(self) -> np.ndarray:
+        "int64: the attribute of each name that examples are marked with, -1 where it is not of this taxonomy."
+        return rows_by_mark(self.examples, self.attributes.name.tolist())
+
 # %% ../../nbs/core/matcher.ipynb #bcab1da6
 @patch(as_prop=True)
 def model_version(self: Matcher) -> str:
     "Names the numbers: the same version gives the same matches."
     return served_version(self.config, self.runtime)
+
+
+@patch(as_prop=True)
+def taxonomy_version(self: Matcher) -> str:
+    "Names the attributes."
+    return self.config["taxonomy_version"]
+
+
+@patch(as_prop=True)
+def threshold(self: Matcher) -> float:
+    "The probability from which a match counts, chosen on dev jobs."
+    return self.config["thresholds"]["job"]
 
 # %% ../../nbs/core/matcher.ipynb #a4a76a78
 def _attributes(attributes: pd.DataFrame) -> pd.DataFrame:

@@ -169,7 +169,7 @@ def pool(
     none = np.add.reduceat(np.log1p(-np.minimum(p[by], 1 - 1e-9)), starts) if len(keys) else np.zeros(0)
     return by[starts], dict(best=log_odds(p[by[starts]]), any=log_odds(-np.expm1(none)))
 
-
+# %% ../../nbs/core/ranking.ipynb #002aff2f
 def similar(
     names: np.ndarray,  # float32 [n attributes, dim], rows of unit length
     rows: np.ndarray,  # int [n candidates]: attributes
@@ -183,7 +183,7 @@ def similar(
         out[mine[1:]] = np.tril(vectors @ vectors.T, -1)[1:].max(axis=1, initial=0.0)
     return out
 
-
+# %% ../../nbs/core/ranking.ipynb #ea783d15
 NEAR = 0.85  # cosine from which two names that the same sentence asks for are taken for one thing
 
 
