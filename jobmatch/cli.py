@@ -338,7 +338,8 @@ def as_table(
     for job_id, found in zip(job_ids, matches):
         yield f"{_plain(job_id)}: {len(found)} attribute{'s' * (len(found) != 1)}"
         for m in found:
-            yield from textwrap.wrap(_plain(m.name), width, initial_indent=f"  {m.score:.2f}  ", subsequent_indent=" " * 8)
+            also = f" (also: {'; '.join(m.related)})" if m.related else ""
+            yield from textwrap.wrap(_plain(m.name + also), width, initial_indent=f"  {m.score:.2f}  ", subsequent_indent=" " * 8)
             for e in m.evidence[:evidence]:
                 yield from textwrap.wrap(f"[{e.start}:{e.end}] {_plain(e.text)}", width, initial_indent=" " * 8, subsequent_indent=" " * 10)
             if len(m.evidence) > evidence:

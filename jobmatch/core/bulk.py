@@ -142,7 +142,7 @@ def matches_schema() -> "pyarrow.Schema":
     import pyarrow as pa
 
     evidence = pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("text", pa.string())]))
-    types = dict(score=pa.float64(), bi_score=pa.float64(), cross_score=pa.float64(), evidence=evidence)
+    types = dict(score=pa.float64(), bi_score=pa.float64(), cross_score=pa.float64(), evidence=evidence, related=pa.list_(pa.string()))
     return pa.schema([(f.name, types.get(f.name, pa.string())) for f in fields(Match)])
 
 

@@ -116,7 +116,7 @@ SHADOW = {MATCHES: "shadow-matches", LOG: "shadow-log"}  # where a challenger's 
 TYPES = {JOBS: JobMessage, MATCHES: JobMatches, LOG: MatchLog, FEEDBACK: Feedback, ALERTS: Alert}
 
 # %% ../../nbs/live/contracts.ipynb #1cb6f85d
-VERSIONS = {JOBS: 1, MATCHES: 1, LOG: 2, FEEDBACK: 2, ALERTS: 1}  # of the schemas: one more with each change of a type
+VERSIONS = {JOBS: 1, MATCHES: 2, LOG: 2, FEEDBACK: 2, ALERTS: 1}  # of the schemas: one more with each change of a type
 SCHEMAS = Path(jobmatch.__file__).parent / "live" / "schemas"
 
 
