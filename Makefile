@@ -30,7 +30,7 @@ quick: SETTINGS := -p epochs=0
 quick: run
 
 best: RUN := outputs/best
-best: SETTINGS := -p bi_train.epochs=4 -p bi_train.batch_size=256 -p bi_train.learning_rate=2e-4 -p cross_train.max_pairs=0 -p cross_data.max_lines=16000
+best: SETTINGS := -p bi_train.epochs=3 -p bi_train.dropout=0.1 -p cross_train.max_pairs=0 -p cross_data.max_lines=16000
 best: run
 
 lab: .venv/installed

@@ -152,7 +152,7 @@ def calibrate(
     counted = _counted(scored, golden)
     n_gold, config = golden.n_gold, matcher.config
     sweep = reading_sweep(counted, n_gold["sentence"] or n_gold["job"])
-    config["read_from"] = float(sweep.read_from[sweep.f1 >= sweep.f1.max() - 0.001].max()) if len(sweep) else 1.0
+    config["read_from"] = float(sweep.read_from[sweep.f1 >= sweep.f1.max() - 0.002].max()) if len(sweep) else 1.0
     prior = apply_calibration(fit_rankers(counted)["unread"], scored)
     as_read = scored.assign(cross=scored.cross.where(prior >= config["read_from"]))
     config["rankers"] = fit_rankers(as_read.loc[counted.index])
@@ -355,7 +355,7 @@ def _probe(run: Path, n: int = 1000) -> tuple[pd.DataFrame, list[str], pd.DataFr
     gold = attributes[attributes.attribute_id.isin({a for g in dev.gold for a in g})]
     names = pd.concat([gold, attributes.sample(min(2000, len(attributes)), random_state=0)]).drop_duplicates("attribute_id")
     named = dict(zip(names.attribute_id, range(len(names))))
-    pairs = _some_pairs(run / "cross_data" / "dev.parquet", n // 2)
+    pairs = _some_pairs(run / "cross_data" / "dev.parquet", n)
     return dev.assign(gold=[{named[a] for a in g if a in named} for g in dev.gold]), names.name.tolist(), pairs
 
 # %% ../nbs/05_full_pipeline.ipynb #a5c3a01c
@@ -387,7 +387,7 @@ def compare_runtimes(
     "Convert the encoders for each runtime of this machine, and measure it on dev."
     load = dict(bi=lambda: load_bi(str(run / "bi_train" / "model"), "cpu", "float32"), cross=lambda: load_cross(str(run / "cross_train" / "model"), "cpu", "float32"))
     (dev, names, dev_pairs), rows = _probe(run), []
-    sentences, pairs = read_frame(run / "data" / "sentences.parquet").query("split == 'train'"), _some_pairs(run / "cross_data" / "train.parquet", 150)
+    sentences, pairs = read_frame(run / "data" / "sentences.parquet").query("split == 'train'"), _some_pairs(run / "cross_data" / "train.parquet", 300)
     samples = dict(bi=sentences.sentence.sample(min(300, len(sentences)), random_state=0).tolist(), cross=list(zip(pairs.text, pairs.passage)))
     probe = dict(bi=lambda: _bi_probed(models["bi"], dev, names), cross=lambda: _cross_probed(models["cross"], dev_pairs))
     for kind, model in models.items():
@@ -482,7 +482,7 @@ def _fitted(folder: Path, top_k: int, threshold: float | None, runtime: str, con
 # %% ../nbs/05_full_pipeline.ipynb #2bddee3b
 def run_pipeline(
     run: str,  # run folder with data, bi_train and cross_train
-    top_k: int = 80,  # nearest names of a sentence as a whole; its words and the lexicon bring more
+    top_k: int = 60,  # nearest names of a sentence as a whole; its words and the lexicon bring more
     threshold: float | None = None,  # probability from which an ad's match counts; None: the best on dev
     golden_dir: str = "",  # folder of a benchmark to measure on as well
     runtime: str = "fastest",  # of `core.runtimes`; fastest: measured here; torch: PyTorch, whatever else there is

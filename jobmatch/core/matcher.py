@@ -257,7 +257,7 @@ def embed(
     return np.split(self._vectors(texts, {})[numbers], np.cumsum([len(ad) for ad in sentences])[:-1])
 
 # %% ../../nbs/core/matcher.ipynb #e76b24db
-WORD_K = 5  # nearest names of each word
+WORD_K = 8  # nearest names of each word
 LEXICAL_K = 20  # candidates of the lexicon, a sentence
 _CELLS = 16_000_000  # of the lexicon's table of sentences and attributes that is in memory at once, 4 bytes each
 LEXICAL_FROM = 0.4  # least share of a name's weight that the sentence's words must cover

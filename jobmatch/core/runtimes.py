@@ -95,7 +95,7 @@ def _quantized(converted: "openvino.Model", samples: list[dict[str, np.ndarray]]
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    kind = dict(model_type=nncf.ModelType.TRANSFORMER, preset=nncf.QuantizationPreset.PERFORMANCE)
+    kind = dict(model_type=nncf.ModelType.TRANSFORMER, preset=nncf.QuantizationPreset.MIXED)
     return nncf.quantize(converted, nncf.Dataset(samples), subset_size=len(samples), **kind)
 
 # %% ../../nbs/core/runtimes.ipynb #ddfd2270
