@@ -121,7 +121,7 @@ def benchmark_of(run: str, folder: str) -> dict[str, tuple[list[str], list[set]]
         if golden.name.startswith("jobs_"):
             name = dict(zip(golden.attributes.attribute_id, golden.attributes.name.map(normal)))
             texts = golden.sentences.groupby("job_id", sort=False).sentence.agg("\n".join)
-            out[golden.name] = texts.tolist(), [{name[a] for a in golden.jobs[j]} for j in texts.index]
+            out[golden.name] = texts.tolist(), [{name.get(a, a) for a in golden.jobs[j]} for j in texts.index]
     return out
 
 

@@ -36,7 +36,7 @@ class Memory:
 
     def __init__(
         self,
-        sentences: int = 20_000,  # whose vectors and candidates are kept, 8 KB each
+        sentences: int = 20_000,  # whose vectors and candidates are kept, 10 KB each
         pairs: int = 200_000,  # whose logits are kept
         ads: int = 2_000,  # whose matches are kept
     ):
