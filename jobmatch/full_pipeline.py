@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -381,7 +382,7 @@ def _cross_probed(cross, pairs: pd.DataFrame) -> dict[str, float]:
 # %% ../nbs/05_full_pipeline.ipynb #c3d5d8ae
 def compare_runtimes(
     run: Path,
-    models: dict[str, object],  # bi and, where there is one, cross; left with PyTorch
+    models: dict[str, Any],  # bi and, where there is one, cross; left with PyTorch
     folder: Path,  # gets a folder of converted models for each runtime
 ) -> pd.DataFrame:  # model (bi, cross), runtime, a_second (sentences, pairs), quality (RP@5, average precision; of dev, among a part of the names)
     "Convert the encoders for each runtime of this machine, and measure it on dev."

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,13 +72,13 @@ class Memory:
 class Matcher:
     "Matches job ads to attributes; made by `Matcher.load` or `make_matcher`."
 
-    bi: object  # SentenceTransformer
-    cross: object  # CrossEncoder; None: nothing is read
-    index: object  # FAISS index of the names, row i is attribute i
+    bi: Any  # SentenceTransformer
+    cross: Any  # CrossEncoder; None: nothing is read
+    index: Any  # FAISS index of the names, row i is attribute i
     words: NameWords  # of the names, in the same order
     attributes: pd.DataFrame  # attribute_id, name, aliases, definition, frequency, passage
     lexicon: Lexicon
-    nlp: object  # spaCy pipeline that splits sentences
+    nlp: Any  # spaCy pipeline that splits sentences
     config: dict  # of matcher.json: top_k, read_from, rankers, gate, gate_from, job, thresholds, level, versions
     examples: Examples | None = None  # marked lines of train ads, where there are any
     runtime: dict = field(default_factory=dict)  # what computes, of `core.runtimes`, by encoder; empty: what the folder was fitted with
@@ -96,7 +97,7 @@ class Matcher:
     @cached_property
     def example_rows(self) -> np.ndarray:
         "int64: the attribute of each name that examples are marked with, -1 where it is not of this taxonomy."
-        return rows_by_mark(self.examples, self.attributes.name.tolist())
+        return np.zeros(0, dtype=np.int64) if self.examples is None else rows_by_mark(self.examples, self.attributes.name.tolist())
 
 # %% ../../nbs/core/matcher.ipynb #bcab1da6
 @patch(as_prop=True)
@@ -540,7 +541,8 @@ def match(
 
     texts = [texts] if isinstance(texts, str) else list(texts)
     job_ids = [str(i) for i in range(len(texts))] if job_ids is None else job_ids
-    least, out = threshold if threshold is not None else self.threshold if top_n is None else 0.0, []
+    least = threshold if threshold is not None else self.threshold if top_n is None else 0.0
+    out: list[list[Match]] = []
     with tqdm(total=len(texts), desc="match", unit="ad", disable=not progress) as bar:
         for i in range(0, len(texts), WINDOW):
             part = slice(i, i + WINDOW)

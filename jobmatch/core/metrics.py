@@ -49,8 +49,7 @@ def threshold_sweep(
     thresholds = np.unique(score) if thresholds is None else np.sort(np.asarray(thresholds, dtype=float))
     order = np.sort(score)
     hits_order = np.sort(score[hit])
-    taken = len(order) - np.searchsorted(order, thresholds, side="left")
-    hits = len(hits_order) - np.searchsorted(hits_order, thresholds, side="left")
+    taken, hits = (np.asarray(len(values) - np.searchsorted(values, thresholds, side="left")) for values in (order, hits_order))
     return pd.DataFrame(dict(threshold=thresholds, taken=taken, **_prf(hits, taken, n_gold)))
 
 
@@ -88,7 +87,8 @@ def bootstrap(
     members = list(pd.Series(range(len(groups))).groupby(np.asarray(groups)).indices.values())
     rng = np.random.default_rng(seed)
     draws = [statistic(np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])) for _ in range(n)]
-    return tuple(float(x) for x in np.percentile(draws, [2.5, 97.5]))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
 
 # %% ../../nbs/core/metrics.ipynb #de415aed
 def fit_calibration(

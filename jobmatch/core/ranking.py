@@ -113,8 +113,8 @@ def context(
     for i, line in enumerate(lines):
         heading.append(last)
         last = i if is_heading(line) else last
-    i = np.arange(n)
-    return np.concatenate([vectors, padded[np.where(i > 0, i - 1, n)], padded[np.minimum(i + 1, n)], padded[np.array(heading, dtype=int)]], axis=1)
+    at = np.arange(n)
+    return np.concatenate([vectors, padded[np.where(at > 0, at - 1, n)], padded[np.minimum(at + 1, n)], padded[np.array(heading, dtype=int)]], axis=1)
 
 # %% ../../nbs/core/ranking.ipynb #752504cd
 def fit_gate(
