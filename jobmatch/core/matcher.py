@@ -471,9 +471,9 @@ def _matches(self: Matcher, texts, sentences, scored, least: float, top_n: int |
     support, taken = _evidence(scored, width, self.config["thresholds"]["sentence"]), np.flatnonzero(pooled["score"] >= least)
     ids, names = self.attributes.attribute_id.to_numpy(), self.attributes.name.to_numpy()
     for i, into, a, r, s, bi, cross, score in zip(taken.tolist(), *(pooled[c][taken].tolist() for c in ("into", "ad", "row", "sentence_no", "bi", "cross", "score"))):
-        if into != i:
+        if into in at:
             at[into].related.append(names[r])
-        elif top_n is None or len(out[a]) < top_n:
+        elif into == i and (top_n is None or len(out[a]) < top_n):
             spans = [sentences[a][n] for n in [s, *[o for o in support.get(a * width + r, []) if o != s][:2]]]
             evidence = [Evidence(x.start, x.end, texts[a][x.start : x.end]) for x in spans]
             at[i] = Match("", ids[r], names[r], score, round(bi, 3), None if np.isnan(cross) else round(cross, 3), evidence,
