@@ -66,7 +66,7 @@ def test_the_makefile_names_parameters_that_the_stages_have(target):
     words = next(line for line in said.splitlines() if "jobmatch run" in line).split()
     overrides = dict(parse_override(words[i + 1]) for i, word in enumerate(words) if word == "-p")
     taken = plan({stage: notebook_parameters(ROOT / "nbs" / f"{stage}.ipynb") for stage in STAGES}, overrides)
-    assert overrides and taken["01_bi_train"]["epochs"] == {"best": 4, "quick": 0}[target]
+    assert overrides and taken["01_bi_train"]["epochs"] == {"best": 3, "quick": 0}[target]
 
 
 PATCHED = """from fastcore.basics import patch
