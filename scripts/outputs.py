@@ -18,7 +18,8 @@ def take_outputs(kept: nbformat.NotebookNode, executed: nbformat.NotebookNode) -
     n = 0
     for cell in kept.cells:
         if cell.cell_type == "code" and cell.source in shown:
-            cell.outputs = [o for o in shown[cell.source] if o.get("name") != "stderr"]
+            bar = lambda o: "application/vnd.jupyter.widget-view+json" in o.get("data", {})  # a progress bar
+            cell.outputs = [o for o in shown[cell.source] if o.get("name") != "stderr" and not bar(o)]
             for output in cell.outputs:
                 output.pop("execution_count", None)
                 if output.output_type == "execute_result":
