@@ -32,7 +32,8 @@ def how_it_was_made(run: Path) -> str:
 
 
 def _settings(values: dict) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, ""))
+    shown = {n: Path(v).name if n == "golden_dir" and v else v for n, v in values.items()}  # where it lies is nobody else's concern
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if value not in (None, ""))
 
 
 def filled(notebook: dict, run: Path) -> dict:
