@@ -123,6 +123,7 @@ def test_a_killed_worker_is_started_again(peace, model, tmp_path):
     workers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
     assert len(workers) == 2
     workers[1].kill()
+    (out / "matches" / ".part-999999.1.tmp.parquet").write_bytes(b"what a worker leaves that is killed while it writes")
     said, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "rejects:" in said and files(out) == peace[1]

@@ -495,16 +495,22 @@ def bulk(
         raise DataError(f"{out}: another process is writing there; wait for it, or end it first") from None
 
 # %% ../../nbs/core/bulk.ipynb #3cdd4e4f
+def _sweep(out: Path) -> None:
+    "Remove what killed processes had begun to write; only while none is at work."
+    for left in [*out.glob(".*.tmp*"), *(out / "matches").glob(".*.tmp*")]:
+        left.unlink()
+
+
 def _run(files: list[Path], out: Path, model: Path, manifest: dict, devices: list[str], engine: Engine, progress: bool) -> dict:
     plan, begin, tmp = manifest["plan"], time.monotonic(), out / ".rejects.csv.tmp"
-    for left in [*out.glob(".*.tmp*"), *(out / "matches").glob(".*.tmp*")]:  # by a kill
-        left.unlink()
+    _sweep(out)
     work = Work(str(model), plan["model_version"], str(out / "matches"), (plan["threshold"], plan["top_n"]))
     shards, rejects = _collect(engine(lambda: cut(files, plan["shard_size"], plan["columns"]), work, devices), tmp, progress)
     changed = [name for p, name, i in zip(files, file_names(files), plan["inputs"]) if p.stat().st_size != i["bytes"]]
     if changed:
         raise DataError(f"{', '.join(changed)} changed while being read; the matches in {out} are of no use, remove the folder and begin anew")
     os.replace(tmp, out / "rejects.csv")
+    _sweep(out)  # workers that died on the way and were started again
     counts = dict(ads=sum(s["ads"] for s in shards), matches=sum(s["matches"] for s in shards), rejects=rejects)
     manifest = manifest | dict(status="finished", counts=counts, shards=shards, devices=devices, seconds=round(time.monotonic() - begin, 1))
     write_json(out / "manifest.json", manifest)
