@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from . import text
 from .ann import build_index, load_index, save_index, search, to_device
 from .encoders import best_device, encode_words, load_bi, load_cross, pack_ad, score_pairs
-from .examples import Examples, rows_by_mark, votes
+from .examples import Examples, asking, rows_by_mark, votes
 from .late import NameWords, embed_names, late_scores
 from .lexicon import Lexicon, build_lexicon, cover, exact_forms
 from .metrics import apply_calibration
@@ -339,9 +339,10 @@ def _gated(
     vectors: np.ndarray,  # float32 [n sentences of all ads, dim]
 ) -> np.ndarray:  # float64 [n sentences], log-odds that each asks for anything
     "The gate's score of each sentence in its place."
-    ends = np.cumsum([0, *map(len, ads)])
-    parts = [gate_scores(self.config.get("gate"), context(ad, vectors[s:e])) for ad, s, e in zip(ads, ends, ends[1:]) if len(ad)]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    if self.examples is None or not self.config.get("gate") or not len(vectors):
+        return np.zeros(len(vectors))
+    seen, ends = np.column_stack([vectors, asking(self.examples, vectors)]), np.cumsum([0, *map(len, ads)])
+    return gate_scores(self.config["gate"], np.concatenate([context(ad, seen[s:e]) for ad, s, e in zip(ads, ends, ends[1:]) if len(ad)]))
 
 
 def _expand(found: dict[str, np.ndarray], numbers: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -126,7 +126,7 @@ def fit_gate(
 
     if len(set(asks.tolist())) < 2:
         return None
-    model = LogisticRegression(C=2.0, max_iter=300).fit(features, asks)
+    model = LogisticRegression(C=0.5, max_iter=500).fit(features, asks)
     return dict(weights=model.coef_[0].round(5).tolist(), intercept=round(float(model.intercept_[0]), 5))
 
 
