@@ -57,7 +57,7 @@ def train_cross(
     model: str = "",  # preset (mini, ms-marco), folder or hub name to start from; empty: the body of the run's own bi-encoder
     level: str = "sentence",  # pairs to learn from: sentence or job
     epochs: float = 1.0,  # passes over the pairs; 0: no cross-encoder, the pipeline ranks without one
-    max_pairs: int = 24000,  # train pairs to use; 0: all of the level
+    max_pairs: int = 32000,  # train pairs to use; 0: all of the level
     batch_size: int = 32,  # pairs a device and step
     accumulate: int = 1,  # steps whose gradients are added up before an update
     learning_rate: float = 1e-4,  # peak, after a warm-up over the first tenth
