@@ -117,7 +117,7 @@ def job_table(
     rows = scored.assign(p=scored.p if p is None else p)
     rows = rows[rows.leads & (rows.gate >= matcher.config.get("gate_from", -np.inf))].reset_index(drop=True)
     number = rows.job_id.map({j: i for i, j in enumerate(dict.fromkeys(rows.job_id))}).to_numpy(dtype=np.int64)
-    first, features = matcher.job_features(dict(ad=number, **{c: rows[c].to_numpy() for c in ("row", "p", "sentence_no", "vote", "title")}))
+    first, features = matcher.job_features(dict(ad=number, **{c: rows[c].to_numpy() for c in ("row", "p", "sentence_no", "vote", "title", "late", "lines")}))
     out = rows.loc[first, ["job_id", "attribute_id", "sentence_no"]].assign(**features)
     out["hit"] = np.array([a in golden.jobs[j] for j, a in zip(out.job_id, out.attribute_id)], dtype=bool)
     if "job" not in matcher.config:
@@ -242,7 +242,7 @@ def _cumulated(steps: dict[str, list[str]]) -> dict[str, list[str]]:
 LADDER = _cumulated({"cosine": ["bi"], "+ gap": ["gap"], "+ words": ["token", "token_gap"], "+ late interaction": ["late", "late_gap"],
                      "+ lexicon": ["cover", "cover_gap", "exact"], "+ gate": ["gate"], "+ cross-encoder": ["cross"]})
 AD_LADDER = _cumulated({"best line": ["best"], "+ any line": ["any"], "+ frequency": ["frequency"], "+ votes of examples": ["votes"], "+ title": ["title"],
-                        "+ near names": ["similar"]})
+                        "+ near names": ["similar"], "+ late interaction, lines": ["late", "lines"]})
 
 
 def _ranked(dev: pd.DataFrame, golden: pd.DataFrame, features: list[str]) -> tuple[np.ndarray, np.ndarray]:

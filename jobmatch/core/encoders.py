@@ -126,7 +126,7 @@ def start_threads() -> None:
     import torch
 
     # Weights are loaded by threads that soon end. If they are the first to compute in parallel, GNU OpenMP may count them for good, take the cores for overbooked and
-    # let its threads sleep after each operation: trainings in notebooks took 1.7 times as long.
+    # let its threads sleep after each operation, which makes a training in a notebook far slower.
     torch.ones(1 << 20).exp()
 
 

@@ -149,7 +149,7 @@ def gate_threshold(
     return float(scores[order][keep][0]) if keep.any() else -np.inf
 
 # %% ../../nbs/core/ranking.ipynb #d33e19c9
-JOB_FEATURES = ["best", "any", "frequency", "votes", "title", "similar"]
+JOB_FEATURES = ["best", "any", "frequency", "votes", "title", "similar", "late", "lines"]
 
 
 def log_odds(p: np.ndarray) -> np.ndarray:
