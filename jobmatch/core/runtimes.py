@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoders import best_dtype
+from .encoders import best_dtype, quiet
 
 # %% ../../nbs/core/runtimes.ipynb #bd61efc0
 OPENVINO = {"openvino-bf16": "bf16", "openvino-int8": "f32"}  # and the precision of what is not quantized
@@ -65,14 +65,12 @@ def convert(
     "Write a model for OpenVINO."
     import contextlib
     import io
-    import warnings
 
     import openvino
 
     names = model.tokenizer.model_input_names
     example = model.tokenizer(["a few words", "more words than that"], padding=True, return_tensors="pt")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of shapes that are not ours
+    with quiet():  # tracing warns of shapes that are not ours
         converted = openvino.convert_model(_plain(model), example_input=tuple(example[n] for n in names))
     for port, name in zip(converted.inputs, names):
         port.get_tensor().set_names({name})
