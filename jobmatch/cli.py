@@ -19,6 +19,7 @@ import argparse
 import ast
 import csv
 import difflib
+import io
 import json
 import os
 import re
@@ -53,8 +54,9 @@ def notebook_parameters(
         raise UsageError(f"{path.name} has {len(cells)} cells tagged 'parameters', it needs exactly one")
     found = {}
     for line in ast.parse("".join(cells[0]["source"])).body:
-        targets = [line.target] if isinstance(line, ast.AnnAssign) else getattr(line, "targets", [])
-        found |= {t.id: ast.literal_eval(line.value) for t in targets}
+        if isinstance(line, (ast.Assign, ast.AnnAssign)) and line.value:
+            targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+            found |= {ast.unparse(t): ast.literal_eval(line.value) for t in targets}
     return found
 
 # %% ../nbs/cli.ipynb #c8a1ced0
@@ -462,7 +464,8 @@ def match_command(args: argparse.Namespace) -> int:
 def _write(lines: Iterable[str], output: str | None):
     "Print lines, or write them to a file in one go."
     if output is None:
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its code
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its code
         for line in lines:
             print(line)
         sys.stdout.flush()
@@ -795,7 +798,7 @@ def canary_command(args: argparse.Namespace) -> int:
         if args.action == "plan":
             return _canary_plan(args.folder, args.days)
         if args.action == "start":
-            state = start_canary(args.challenger, args.champion, args.folder, args.plan, args.every, args.bootstrap_servers, args.client)
+            state: dict | None = start_canary(args.challenger, args.champion, args.folder, args.plan, args.every, args.bootstrap_servers, args.client)
         else:
             state = load_state(open_registry()) if args.action == "status" else end_canary(args.action, open_registry())
     except (OSError, LookupError, ValueError) as e:  # no broker, no such version, a wrong plan, no rollout
@@ -954,7 +957,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jobmatch {jobmatch.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (arguments, command) in COMMANDS.items():
-        summary = command.__doc__.splitlines()[0]
+        summary = (command.__doc__ or "").partition("\n")[0]
         arguments(commands.add_parser(name, help=summary, description=summary))
     return parser
 

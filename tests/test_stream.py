@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip("confluent_kafka")
 
+from confluent_kafka import KafkaError, KafkaException, Producer  # noqa: E402
+
 from jobmatch.core.runs import root  # noqa: E402
 from jobmatch.core.matcher import Matcher  # noqa: E402
 from jobmatch.live.contracts import DEAD, MATCHES, Record  # noqa: E402
@@ -207,6 +209,73 @@ def test_a_worker_that_joins_takes_only_what_it_gets(tmp_path):
         send([ad(f"job-{i}", "Weld.") for i in range(40)], at)
         assert len(keys_of(MATCHES, at, 40)) == 40
         assert [first.stop(), second.stop()] == [0, 0]
+
+
+class Unlucky(Producer):
+    "A real producer whose first commit ends in an error, before or after it came through; takes no timeouts."
+
+    def __init__(self, settings: dict, error: KafkaError, came_through: bool):
+        super().__init__(settings)
+        self.error, self.came_through, self.aborted = error, came_through, 0
+
+    def commit_transaction(self) -> None:
+        error, self.error = self.error, None
+        if error is None or self.came_through:
+            super().commit_transaction()
+        if error:
+            raise KafkaException(error)
+
+    def abort_transaction(self) -> None:
+        self.aborted += 1
+        super().abort_transaction()
+
+
+FENCED = KafkaError(KafkaError.PRODUCER_FENCED, fatal=True)
+SLOW = KafkaError(KafkaError._TIMED_OUT, retriable=True)
+BROKEN = KafkaError(KafkaError.INVALID_TXN_STATE, txn_requires_abort=True)
+CASES = [(FENCED, True, True, 0), (SLOW, False, False, 0), (BROKEN, False, False, 1)]
+
+
+@pytest.mark.parametrize(("error", "came_through", "renewed", "aborted"), CASES)
+def test_errors_of_a_commit(error, came_through, renewed, aborted):
+    """Exactly once: after a fatal error a new producer goes on, one that timed out is asked again, one that must be aborted is. What came
+    through is not written again."""
+    process = lambda records: [(r, Record(MATCHES, r.key, b"matched")) for r in records]
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        worker = Worker(process, at, delivery="exactly_once")
+        first = worker.producer = Unlucky(worker.writing, error, came_through)
+        done = ThreadPoolExecutor(1).submit(worker.run)
+        for name in ("one", "two"):
+            send([ad(name, "Weld.")], at)
+            keys_of(MATCHES, at, 1 if name == "one" else 2, 60)
+        time.sleep(1)  # for repeats to show, if there were any
+        worker.stop()
+        done.result(60)
+        keys = [r.key for r in read_topic(MATCHES, at)]
+    assert (worker.producer is not first, first.aborted) == (renewed, aborted)
+    assert set(keys) == {b"one", b"two"}
+    assert aborted or len(keys) == 2  # the embedded broker may show records of aborted transactions
+
+
+def test_a_producer_that_the_broker_fenced():
+    "Exactly once: where another producer took its name, the worker goes on with a new one."
+    process = lambda records: [(r, Record(MATCHES, r.key, b"matched")) for r in records]
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        worker = Worker(process, at, delivery="exactly_once")
+        first = worker.producer
+        done = ThreadPoolExecutor(1).submit(worker.run)
+        send([ad("one", "Weld.")], at)
+        assert keys_of(MATCHES, at, 1) == {b"one"}
+        Producer(worker.writing).init_transactions(30)
+        send([ad("two", "Weld.")], at)
+        assert keys_of(MATCHES, at, 2, 60) == {b"one", b"two"}
+        worker.stop()
+        done.result(60)
+    assert worker.producer is not first
 
 
 @pytest.mark.skipif(not KAFKA, reason="JOBMATCH_KAFKA names no Kafka with whole transactions (docker compose up -d kafka)")

@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
@@ -140,8 +140,11 @@ def write_schemas(
     folder: str | Path = SCHEMAS,
 ) -> list[Path]:
     "Write every topic's schema under its present version."
-    named = [(Path(folder) / f"{topic}.v{VERSIONS[topic]}.json", json.dumps(schema(topic), indent=2) + "\n") for topic in TYPES]
-    return [write_atomic(path, lambda p, text=text: p.write_text(text, encoding="utf-8")) for path, text in named]
+    return [_write(Path(folder) / f"{topic}.v{VERSIONS[topic]}.json", json.dumps(schema(topic), indent=2) + "\n") for topic in TYPES]
+
+
+def _write(path: Path, text: str) -> Path:
+    return write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 # %% ../../nbs/live/contracts.ipynb #5a5b5519
 def _kinds(schema: dict, root: dict) -> list[dict]:
@@ -164,7 +167,8 @@ def _breaks(old: dict, new: dict, old_root: dict, new_root: dict, at: str) -> li
     for kind in _kinds(old, old_root):
         same = [k for k in _kinds(new, new_root) if k.get("type") in (kind.get("type"), None) or (kind.get("type"), k["type"]) == ("integer", "number")]
         tried = [_narrowed(kind, k, at) + _parts(kind, k, old_root, new_root, at) for k in same]
-        out += min(tried, key=len) if tried else [f"{at}: {kind.get('type')} is not taken any more"]
+        fewest = min(tried, key=len) if tried else [f"{at}: {kind.get('type')} is not taken any more"]
+        out += fewest
     return out
 
 # %% ../../nbs/live/contracts.ipynb #cca5d52a
@@ -172,10 +176,15 @@ def _narrowed(old: dict, new: dict, at: str) -> list[str]:
     "Limits of a value that were widened the wrong way."
     wider = {"maximum": 1, "maxLength": 1, "maxItems": 1, "minimum": -1, "minLength": -1, "minItems": -1}
     out = [f"{at}: {word} is {new[word]} now" for word, sign in wider.items() if word in new and (word not in old or sign * new[word] < sign * old[word])]
-    values = lambda kind: set(kind["enum"]) if "enum" in kind else {kind["const"]} if "const" in kind else None
-    if values(new) is not None and (values(old) is None or values(old) - values(new)):
+    had, has = _values(old), _values(new)
+    if has is not None and (had is None or had - has):
         out.append(f"{at}: not all values are taken any more")
     return out
+
+
+def _values(kind: dict) -> set | None:
+    "The values that a schema names; None: it names none."
+    return set(kind["enum"]) if "enum" in kind else {kind["const"]} if "const" in kind else None
 
 
 def _parts(old: dict, new: dict, old_root: dict, new_root: dict, at: str) -> list[str]:
@@ -227,7 +236,7 @@ def _no_constant(name: str):
     raise ValueError(name)
 
 
-def _parse(raw: bytes) -> object:
+def _parse(raw: bytes) -> Any:
     try:
         return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as e:

@@ -309,19 +309,20 @@ def check_log(
     end = datetime.fromisoformat(until) if until else datetime.now(timezone.utc)
     end = end if end.tzinfo else end.replace(tzinfo=timezone.utc)
     begin = end - timedelta(days=days)
-    model_version = model_version or _serving(db, begin, end)
-    if not model_version:
+    serving = model_version or _serving(db, begin, end)
+    if not serving:
         raise ValueError(f"{folder} has no ads before {end:%Y-%m-%d %H:%M}; `jobmatch log` fills it")
-    reference = _observed(db, model_version, begin - timedelta(weeks=weeks), begin, most, seed)
-    current = _observed(db, model_version, begin, end, most, seed)
+    reference = _observed(db, serving, begin - timedelta(weeks=weeks), begin, most, seed)
+    current = _observed(db, serving, begin, end, most, seed)
     table = compare_by_source(reference, current, days, alpha)
-    window = {"from": begin.isoformat(), "to": end.isoformat(), "ads": len(current), "reference_ads": len(reference), "model_version": model_version}
+    window = {"from": begin.isoformat(), "to": end.isoformat(), "ads": len(current), "reference_ads": len(reference), "model_version": serving}
     alerts = drift_alerts(table, alpha, dict(window=window))
     moved = label_shift(in_periods(reference, days), current)
     write_json(resolve(out) / "drift.json", dict(
         window=window, alpha=alpha, comparisons=json.loads(table.to_json(orient="records")), labels=json.loads(moved.to_json(orient="records")), alerts=alerts))
     if report:
-        html_report(*(ads.sample(min(len(ads), 2000), random_state=seed) for ads in (reference, current)), resolve(out) / "report.html")
+        before, now = (ads.sample(min(len(ads), 2000), random_state=seed) for ads in (reference, current))
+        html_report(before, now, resolve(out) / "report.html")
     return table, alerts
 
 # %% ../../nbs/live/drift.ipynb #58f54003

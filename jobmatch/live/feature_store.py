@@ -36,7 +36,7 @@ def _make(folder: Path) -> None:
         elif (folder / "feature_store.yaml").is_file() and not (folder / "definitions.py").exists():
             shutil.copy(DEFINITIONS / "definitions.py.template", folder / "definitions.py")
 
-
+# %% ../../nbs/06_feature_store.ipynb #5d0f7c2e
 def _open(folder: Path):
     "The Feast store of a repository, its definitions applied."
     import importlib.util
@@ -49,6 +49,7 @@ def _open(folder: Path):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; name the folder of a feature repository, or one that is to be made")
     spec = importlib.util.spec_from_file_location("definitions", folder / "definitions.py")
+    assert spec and spec.loader  # there is one for every .py file
     definitions = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(definitions)
     store = FeatureStore(repo_path=str(folder))

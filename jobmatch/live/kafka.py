@@ -34,9 +34,11 @@ def client_settings(
     client: str | Path | dict | None = None,  # a file of `name=value` lines, or the settings themselves
 ) -> dict[str, str]:
     "Settings of librdkafka that the user passes through (TLS, SASL, timeouts)."
-    if not client or not isinstance(client, (str, Path)):
+    if not isinstance(client, (str, Path)):
         return dict(client or {})
-    found = {}
+    found: dict[str, str] = {}
+    if not client:
+        return found
     for number, line in enumerate(Path(client).read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -86,7 +88,7 @@ def _check_free(port: int) -> None:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as e:
-        raise OSError(f"cannot start a broker on 127.0.0.1:{port}: {os.strerror(e.errno)}. Stop the program that uses the port, "
+        raise OSError(f"cannot start a broker on 127.0.0.1:{port}: {os.strerror(e.errno) if e.errno else e}. Stop the program that uses the port, "
                       "or choose another one: `jobmatch broker --port 0` takes any free one") from None
 
 # %% ../../nbs/live/kafka.ipynb #1e4d28c0

@@ -220,10 +220,11 @@ def _merge(fs: "fsspec.AbstractFileSystem", topic: str, files: list[str]) -> int
     from pyarrow import dataset
 
     folder, name = files[0].rpartition("/")[0], digest([p.rpartition("/")[2] for p in files])[:12]
-    note = {"into": f"{folder}/merged-{name}.parquet", "from": files, "time": datetime.now(timezone.utc).timestamp()}
+    into = f"{folder}/merged-{name}.parquet"
+    note = {"into": into, "from": files, "time": datetime.now(timezone.utc).timestamp()}
     table = dataset.dataset(files, schema=_schema(_CONTRACT[topic]), filesystem=fs, format="parquet").to_table()
     _put(fs, f"{folder}/merge-{name}.json", json.dumps(note).encode())
-    _put(fs, note["into"], _parquet(table))
+    _put(fs, into, _parquet(table))
     return len(files)
 
 

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TextIO
 
 from fastcore.basics import patch
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -25,8 +26,8 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time_ = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z"
         line = {"time": time_, "level": record.levelname.lower(), "event": record.getMessage(), **getattr(record, "fields", {})}
-        if record.exc_info:
-            kind, _, trace = record.exc_info
+        kind, _, trace = record.exc_info or (None, None, None)
+        if kind:
             line |= {"error": kind.__name__, "where": [f"{f.filename}:{f.lineno}" for f in traceback.extract_tb(trace)[-5:]]}
         return json.dumps(line, ensure_ascii=False, default=str)
 
@@ -45,7 +46,7 @@ def log(
 
 
 def log_to(
-    stream: object = None,  # None: standard error
+    stream: TextIO | None = None,  # None: standard error
 ) -> logging.Handler:
     "Send this process's logs to a stream as lines of JSON: those of jobmatch from INFO, all others from WARNING."
     handler = logging.StreamHandler(stream or sys.stderr)

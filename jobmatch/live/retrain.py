@@ -202,7 +202,7 @@ def retrain(
         figures = compare_models(run, model_folder(present, registry), run / "model", held_verdicts(open_log(folder), ads), dict(zip(ads.job_id, ads.text)))
         tried, reason = worth_trying(figures)
         address = set_alias("challenger", register(run / "model", registry), registry) if tried else None
-        rollout = to_shadow(address, present, folder, registry, plan) if tried else "no rollout"
+        rollout = to_shadow(address, present, folder, registry, plan) if address else "no rollout"
         outcome = dict(run=str(run), champion=present, figures=figures, tried=tried, reason=reason, challenger=address, rollout=rollout, verdicts=begun["verdicts"])
         write_json(run / "outcome.json", outcome)
     if tell:

@@ -36,7 +36,7 @@ class JobMatching:
     def __init__(
         self,
         matchers: list,  # `Matcher`s of one model, one for each device
-        store: object = None,  # `EmbeddingStore`; None: embed every ad
+        store: "jobmatch.live.feature_store.EmbeddingStore | None" = None,  # None: embed every ad
         metrics: Metrics | None = None,
         threshold: float | None = None,  # least probability; None: the model's own
         top_n: int | None = None,  # at most so many matches an ad
@@ -258,7 +258,8 @@ class Batch:
     records: list[Record]
     future: Future  # of their pairs
     started: float  # monotonic seconds
-    pairs: list[tuple[Record, Record]] | None = None  # a record and one to be written for it, when computed
+    computed: bool = False
+    pairs: list[tuple[Record, Record]] = field(default_factory=list)  # a record and one to be written for it, when computed
     unsent: list[int] = field(default_factory=list)  # positions in `pairs`
     pending: int = 0  # given to the producer, not confirmed yet
     tries: int = 0  # to deliver it
@@ -281,7 +282,7 @@ class Batch:
         return [TopicPartition(full_name(topic), partition, offset + 1) for (topic, partition), offset in last.items()]
 
 # %% ../../nbs/07_stream.ipynb #7887a677
-DELIVERIES = ("at_least_once", "exactly_once")
+DELIVERIES = ("at_least_once", "exactly_once")  # the second one is experimental
 
 # %% ../../nbs/07_stream.ipynb #d30499df
 def _settings(bootstrap_servers: str, group: str, client: dict | None, delivery: str, instance: str) -> tuple[dict, dict]:
@@ -314,7 +315,7 @@ class Worker:
         if max_batch < 1:
             raise ValueError(f"max_batch={max_batch}: a batch has at least one ad")
         if delivery not in DELIVERIES:
-            raise ValueError(f"delivery={delivery!r}: choose one of {', '.join(DELIVERIES)}")
+            raise ValueError(f"delivery={delivery!r}: choose at_least_once, or exactly_once (experimental)")
         self.process, self.metrics, self.delivery = process, metrics or Metrics(), delivery
         self.max_batch, self.max_wait, self.longest = max_batch, max_wait_ms / 1000, longest
         reading, self.writing = _settings(bootstrap_servers, group, client, delivery, instance)
@@ -328,13 +329,17 @@ class Worker:
 @patch
 def _reset(self: Worker) -> None:
     "The state of a worker that has read nothing."
-    self.buffer, self.batch, self.waiting_since = deque(), None, 0.0
-    self.paused, self.joined, self.stopping, self.transaction, self.fenced = None, False, False, "none", False
+    self.buffer: deque[Record] = deque()
+    self.batch: Batch | None = None
+    self.waiting_since = 0.0
+    self.transaction = "none"  # or begun; committing: asked for, perhaps done; failed: to be aborted; lost: its producer cannot be used any more
+    self.joined = self.stopping = self.fenced = False
+    self.paused: bool | None = None  # None: to be asked for again
     self.hangs = False  # was it left while computing?
-    self.hopeless = None  # an error after which no try will get through
+    self.hopeless: KafkaError | None = None  # an error after which no try will get through
     self.turned = self.observed = time.monotonic()
-    self.committed = {}  # partition → the offset committed last
-    self.noted = {}  # partition → (offset, tries): before this offset, records were begun by a worker that did not come back
+    self.committed: dict[int, int] = {}  # partition → the offset committed last
+    self.noted: dict[int, tuple[int, int]] = {}  # partition → (offset, tries): before this offset, records were begun by a worker that did not come back
 
 
 @patch
@@ -410,10 +415,10 @@ def _advance(self: Worker) -> None:
     b = self.batch
     if b is None or time.monotonic() < b.not_before:
         return
-    if b.pairs is None:
+    if not b.computed:
         if not b.future.done():
             return
-        b.pairs = b.future.result()  # an error means that the machine or the model is broken: it stops the worker
+        b.pairs, b.computed = b.future.result(), True  # an error means that the machine or the model is broken: it stops the worker
         b.unsent = list(range(len(b.pairs)))
     if self.delivery == "at_least_once":
         self._deliver(b)
@@ -472,7 +477,8 @@ HOPELESS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZAT
             KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION, KafkaError._FATAL, KafkaError.TOPIC_EXCEPTION,
             KafkaError.INVALID_RECORD, KafkaError.POLICY_VIOLATION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC,
             KafkaError._UNKNOWN_PARTITION)  # an operator has to act, or a new worker makes the topic again: this one ends, nothing is committed
-FENCED = (KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID)  # the broker takes nothing more from this producer
+# the broker takes nothing more from such a producer
+FENCED = (KafkaError.PRODUCER_FENCED, KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID)
 
 
 @patch
@@ -508,10 +514,11 @@ def _not_delivered(self: Worker, b: Batch, i: int, error: KafkaError) -> None:
     source, r = b.pairs[i]
     log("not delivered", 30, to=r.topic, at=source.address, error=error.name())
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        letter = r if r.topic.endswith("-dlq") else dead_letter(source, f"{r.topic}: {len(r.value)} bytes are more than the broker takes")
-        if letter is r or len(letter.value) > CUT:
-            letter.headers |= {"cut": str(len(letter.value))}
-            letter.value = letter.value[:CUT]
+        letter = r if r.topic.endswith("-dlq") else dead_letter(source, f"{r.topic}: {len(r.value or b'')} bytes are more than the broker takes")
+        value = letter.value or b""
+        if letter is r or len(value) > CUT:
+            letter.headers |= {"cut": str(len(value))}
+            letter.value = value[:CUT]
         b.pairs[i] = (source, letter)
     b.unsent.append(i)
 
@@ -569,32 +576,63 @@ def _commit(self: Worker, b: Batch) -> None:
 @patch
 def _transact(self: Worker, b: Batch) -> None:
     "Exactly once: produce and commit in one transaction."
-    producer = self.producer
     try:
+        if self.transaction == "lost" and self._renew(b):
+            return self._done(b)
         if self.transaction == "failed":
-            producer.abort_transaction(5)
+            self.producer.abort_transaction()
             self.transaction = "none"
         if self.transaction == "none":
-            self.transaction = "failed"  # unless it gets through
-            producer.begin_transaction()
-            ours = {r.address for r in b.records}  # a partition may have been taken away meanwhile
-            for i, (source, _) in enumerate(b.pairs):
-                if source.address in ours:
-                    self._produce(b, i)
-            if self.hopeless:
-                raise KafkaException(self.hopeless)
-            producer.send_offsets_to_transaction(b.offsets(), self.consumer.consumer_group_metadata(), 5)
+            self.transaction = "begun"
+            self._fill(b)
             self.transaction = "committing"
-        producer.commit_transaction(5)
+        self.producer.commit_transaction()
         self.transaction = "none"
     except KafkaException as e:
         error = e.args[0]
-        if error.fatal() or error.code() in HOPELESS:
+        if error.code() in HOPELESS and error.code() != KafkaError._FATAL:
             raise
-        if not (self.transaction == "committing" and error.retriable() and not error.txn_requires_abort()):
-            self.transaction = "failed"
+        self.transaction = self._after(error)
         return self._later(b, error)
     self._done(b)
+
+
+@patch
+def _fill(self: Worker, b: Batch) -> None:
+    "Begin a transaction and put the batch into it."
+    self.producer.begin_transaction()
+    ours = {r.address for r in b.records}  # a partition may have been taken away meanwhile
+    for i, (source, _) in enumerate(b.pairs):
+        if source.address in ours:
+            self._produce(b, i)
+    if self.hopeless:
+        raise KafkaException(self.hopeless)
+    self.producer.send_offsets_to_transaction(b.offsets(), self.consumer.consumer_group_metadata())
+
+# %% ../../nbs/07_stream.ipynb #9d33ef9e
+@patch
+def _after(self: Worker, error: KafkaError) -> str:
+    "The state of the transaction after an error."
+    if error.fatal() or error.code() in FENCED:  # one that is fenced cannot abort either
+        return "lost"
+    if self.transaction == "begun" or error.txn_requires_abort():
+        return "failed"
+    return self.transaction if error.retriable() else "lost"
+
+
+@patch
+def _renew(self: Worker, b: Batch) -> bool:
+    "Go on with a new producer; tells whether the batch is committed already."
+    log("new producer", 30)
+    self.producer, self.hopeless, self.fenced = Producer(self.writing), None, False
+    self.producer.init_transactions(min(60, self.patience))
+    wanted = b.offsets()
+    found = {(p.topic, p.partition): p for p in self.consumer.committed(wanted, timeout=self.patience)}
+    for p in found.values():
+        if p.error:
+            raise KafkaException(p.error)
+    self.transaction = "none"
+    return all(found[p.topic, p.partition].offset >= p.offset for p in wanted)
 
 # %% ../../nbs/07_stream.ipynb #aac6b20c
 @patch
@@ -663,7 +701,7 @@ def _forget(self: Worker, partitions: list[TopicPartition]) -> None:
     if b := self.batch:
         b.records = list(filter(stays, b.records))
         if not b.records and self.transaction == "committing":
-            raise RuntimeError("partitions were lost while their transaction was being committed; start the worker again")
+            self.transaction = "lost"  # its outcome is no business of the next batch
         self.batch = b if b.records else None
     for p in gone:
         self.metrics.lag.labels(p[1]).set(0)
@@ -732,7 +770,7 @@ def _registry_away(self: Worker) -> bool:
 @patch
 def state(self: Worker) -> dict:
     "What health and readiness answer; healthy: neither the loop that polls nor the thread that computes hangs."
-    computing = time.monotonic() - self.batch.started if self.batch and self.batch.pairs is None else 0
+    computing = time.monotonic() - self.batch.started if self.batch and not self.batch.computed else 0
     healthy = time.monotonic() - self.turned < 120 and computing < self.longest
     return dict(healthy=healthy, ready=healthy and self.joined and not self.stopping, delivery=self.delivery, registry_away=self._registry_away())
 
@@ -793,11 +831,12 @@ def _matching(model: str, store: str, metrics: Metrics, threshold: float | None,
     from jobmatch.live.feature_store import EmbeddingStore, put_attributes
     from jobmatch.core.matcher import Matcher
 
-    devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [None]
-    matching = JobMatching([Matcher.load(model, d) for d in devices], EmbeddingStore(store) if store else None, metrics, threshold, top_n)
-    if store:
+    devices: list[str | None] = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [None]
+    opened = EmbeddingStore(store) if store else None
+    matching = JobMatching([Matcher.load(model, d) for d in devices], opened, metrics, threshold, top_n)
+    if opened:
         try:
-            put_attributes(matching.store, matching.matcher)
+            put_attributes(opened, matching.matcher)
         except Exception:  # matching does not need them, and a release or a rollback must not wait for the store
             metrics.errors.labels("store_put").inc()
             log("feature store failed, its attributes are not up to date", 30, exc_info=True)
