@@ -65,7 +65,7 @@ class Traffic:
         "Accept everything that either model found and nobody judged yet."
         found = set(open_log(self.log).sql("select distinct job_id, s.attribute_id from (select job_id, unnest(scores) as s from log union all select job_id, unnest(scores) from shadow)").fetchall())
         new, self.judged = found - self.judged, found
-        row = lambda j, a: dict(job_id=j, attribute_id=a, verdict="accepted", who="ann", when=datetime.now(timezone.utc).isoformat())
+        row = lambda j, a: dict(job_id=j, attribute_id=a, verdict="accepted", who="ann", when=datetime.now(timezone.utc).isoformat(), share=0.5, authenticated=True)
         send([Record(FEEDBACK, j.encode(), canonical(row(j, a))) for j, a in sorted(new)], self.server)
         wait_for(lambda: len(open_log(self.log).sql("select * from feedback").fetchall()) == len(found))
 

@@ -52,7 +52,7 @@ def write_judged_log(folder: Path, matcher: Matcher):
     right = {j: dict(zip(part.attribute_id, zip(part.start, part.end))) for j, part in labels[labels.label == 1].groupby("job_id")}
     said = [(j, m.attribute_id, "accepted" if m.attribute_id in right[j] else "rejected", (m.evidence[0].start, m.evidence[0].end)) for j, ms in zip(texts, found) for m in ms]
     said += [(j, a, "missing", (int(s), int(e))) for j, text in texts.items() for a, (s, e) in right[j].items() if e <= len(text)]
-    verdicts = [dict(job_id=j, attribute_id=a, verdict=v, who="ada", when=now.isoformat(), start=s, end=e, share=0.5) for j, a, v, (s, e) in said]
+    verdicts = [dict(job_id=j, attribute_id=a, verdict=v, who="ada", when=now.isoformat(), start=s, end=e, share=0.5, authenticated=True) for j, a, v, (s, e) in said]
     assert write_log(records(LOG, [d | dict(time=(now - timedelta(days=1)).isoformat()) for d in logged]) + records(FEEDBACK, verdicts), folder) == []
     (folder / "ads.jsonl").write_text("".join(json.dumps(dict(job_id=j, text=t)) + "\n" for j, t in texts.items()))
 

@@ -96,6 +96,7 @@ class Feedback:
     end: Position | None = None
     content_hash: str | None = None  # of the text that was shown
     share: float | None = None  # of all ads of that time, those that could have been shown with the same chance; none: people chose the ad themselves
+    authenticated: bool = False  # whether `who` was known by a key of their own; for services to say, never for people
 
 
 @dataclass
@@ -116,7 +117,7 @@ SHADOW = {MATCHES: "shadow-matches", LOG: "shadow-log"}  # where a challenger's 
 TYPES = {JOBS: JobMessage, MATCHES: JobMatches, LOG: MatchLog, FEEDBACK: Feedback, ALERTS: Alert}
 
 # %% ../../nbs/live/contracts.ipynb #1cb6f85d
-VERSIONS = {JOBS: 1, MATCHES: 2, LOG: 2, FEEDBACK: 2, ALERTS: 1}  # of the schemas: one more with each change of a type
+VERSIONS = {JOBS: 1, MATCHES: 2, LOG: 2, FEEDBACK: 3, ALERTS: 1}  # of the schemas: one more with each change of a type
 SCHEMAS = Path(jobmatch.__file__).parent / "live" / "schemas"
 
 

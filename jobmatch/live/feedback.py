@@ -171,7 +171,7 @@ def export_feedback(
     "Write feedback as a user folder: Defs.tsv, jobs.csv and all_labeled_data_*.csv."
     from jobmatch.core.sources import split_of
 
-    db, ads, table, out = open_log(folder), kept_jobs(folder, jobs), read_frame(resolve(attributes)), resolve(out)
+    db, ads, table, target = open_log(folder), kept_jobs(folder, jobs), read_frame(resolve(attributes)), resolve(out)
     labels = feedback_labels(db, ads)
     labels = labels[labels["attribute_id"].isin(set(table["attribute_id"])) & ~labels["job_id"].map(lambda j: is_held(j, held)).astype(bool)]
     ads = ads[ads["job_id"].isin(set(labels["job_id"]))]
@@ -180,12 +180,12 @@ def export_feedback(
         ads = ads[~ads["job_id"].isin(set(old["job_id"]))]
         ads = pd.concat([old, ads.assign(split=[split_of(j, seed, golden=False) for j in ads["job_id"]])])
         labels = labels[~labels["job_id"].isin(set(old.loc[old["split"] == "golden", "job_id"])) & labels["attribute_id"].isin(set(table["attribute_id"]))]
-        write_frame(old_labels.drop(columns="split"), out / "all_labeled_data_base.csv")
+        write_frame(old_labels.drop(columns="split"), target / "all_labeled_data_base.csv")
         if lines is not None:
-            write_frame(lines, out / "lines.parquet")
+            write_frame(lines, target / "lines.parquet")
     if labels.empty:
         raise ValueError(f"no feedback in {folder} is about an ad whose text is known and an attribute of {base or attributes}")
-    _write_folder(out, table, ads, labels)
+    _write_folder(target, table, ads, labels)
     given = db.sql("select count(*) from feedback").fetchall()[0][0]
     return dict(labels=len(labels), positive=int(labels.label.sum()), negative=int((labels.label == 0).sum()), jobs=labels.job_id.nunique(),
                 left_out=given - len(labels))

@@ -23,7 +23,7 @@ _FIELDS = {
               sentences="int64", scores="scores", model_version="string", taxonomy_version="string", topic="string", partition="int32",
               offset="int64", embedding="vector", unknown_share="float64", work_ms="float64", error="string", evidence="spans"),
     FEEDBACK: dict(job_id="string", attribute_id="string", verdict="string", who="string", when="time", start="int64", end="int64",
-                   content_hash="string", share="float64"),
+                   content_hash="string", share="float64", authenticated="bool"),
 }
 _WHEN = {LOG: "time", FEEDBACK: "when"}
 _CONTRACT = {LOG: LOG, SHADOW[LOG]: LOG, FEEDBACK: FEEDBACK}  # topic → whose contract its messages keep
@@ -122,19 +122,22 @@ def _lines(data: bytes, topic: str) -> list[dict]:
 
 
 _DEDUPED = """qualify row_number() over (partition by topic, "partition", "offset", job_id, content_hash, model_version, error is null order by time) = 1"""
+_VOTES = """create view {name} as with counted as (
+    select *, count(*) over pair as people, count(*) over side as agreed, max("when") over side as newest from {verdicts}
+    window pair as (partition by job_id, attribute_id), side as (partition by job_id, attribute_id, verdict = 'rejected'))
+  select * exclude (newest) from counted
+  qualify row_number() over (partition by job_id, attribute_id order by agreed desc, newest desc, "when" desc, verdict, who) = 1"""
+_LAST = """qualify row_number() over (partition by job_id, attribute_id, who order by "when" desc, verdict) = 1"""
 _VIEWS = f"""
 create view tried as select * from all_log {_DEDUPED};
 create view shadow as select * from all_shadow {_DEDUPED};
 create view log as select * from tried where error is null;
 create view stream as select * from log where topic <> 'http' or not exists (select 1 from log where topic <> 'http');
 create view matches as select job_id, model_version, time, source, m.attribute_id, m.score from (select *, unnest(scores) as m from log);
-create view verdicts as select * from all_feedback
-  qualify row_number() over (partition by job_id, attribute_id, who order by "when" desc, verdict) = 1;
-create view feedback as with counted as (
-    select *, count(*) over pair as people, count(*) over side as agreed, max("when") over side as newest from verdicts
-    window pair as (partition by job_id, attribute_id), side as (partition by job_id, attribute_id, verdict = 'rejected'))
-  select * exclude (newest) from counted
-  qualify row_number() over (partition by job_id, attribute_id order by agreed desc, newest desc, "when" desc, verdict, who) = 1;
+create view verdicts as select * from all_feedback {_LAST};
+create view vouched as select * from all_feedback where authenticated and share is not null {_LAST};
+{_VOTES.format(name="feedback", verdicts="verdicts")};
+{_VOTES.format(name="vouched_feedback", verdicts="vouched")};
 create view judged as select m.*, strftime(m.time, '%G-W%V') as week, f.verdict, f.verdict <> 'rejected' as correct, f.who, f."when", f.people, f.agreed, f.share
   from matches m join feedback f using (job_id, attribute_id)
   qualify row_number() over (partition by job_id, attribute_id, model_version

@@ -308,8 +308,8 @@ class Asked:
         ask: Callable[[], Any],
         every: float = 5.0,  # seconds
     ):
-        self.ask, self.every = ask, every
-        self.failed, self.asked, self.asking = False, time.monotonic(), None
+        self.ask, self.every, self.failed, self.asked = ask, every, False, time.monotonic()
+        self.asking: threading.Thread | None = None
         try:
             self.answer = _within(PATIENCE, ask)
         except LookupError:

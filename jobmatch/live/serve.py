@@ -23,6 +23,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastcore.basics import patch
+from filelock import FileLock
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from pydantic import BaseModel, Field
 
@@ -113,16 +114,18 @@ def new_key(
     import secrets
 
     path, key = resolve(path), secrets.token_urlsafe(24)
-    known = read_json(path) if path.is_file() else {}
-    write_json(path, known | {name: hashlib.sha256(key.encode()).hexdigest()})
-    path.chmod(0o600)
+    with FileLock(path.with_suffix(".lock")):  # two processes would otherwise each keep their own key alone
+        known = read_json(path) if path.is_file() else {}
+        write_json(path, known | {name: hashlib.sha256(key.encode()).hexdigest()})
+        path.chmod(0o600)
     return key
 
 
 def whose(key: str, keys: dict[str, str]) -> str | None:  # keys: name → sha256 of the key
-    "The name that a key stands for."
+    "The name that a key stands for; None if there is none, or more than one."
     given = hashlib.sha256(key.encode()).hexdigest()
-    return next((name for name, known in keys.items() if hmac.compare_digest(given, known)), None)
+    names = [name for name, known in keys.items() if hmac.compare_digest(given, known)]
+    return names[0] if len(names) == 1 else None
 
 # %% ../../nbs/live/serve.ipynb #37c5aa6b
 OPEN = ("/", "/page.css", "/page.js", "/healthz")  # without a key
@@ -248,7 +251,7 @@ class Reviewing:
         draw: Callable[[str], dict | None] | None = None,  # for somebody's name: an ad to judge, of `live.review.next_ad`; None: only what people bring
         **limits: float | int | None,  # threshold and top_n for requests that name neither
     ):
-        self.matcher, self.sink, self.keep, self.remembered = matcher, sink, keep_texts and resolve(keep_texts), remembered
+        self.matcher, self.sink, self.keep, self.remembered = matcher, sink, resolve(keep_texts) if keep_texts else None, remembered
         self.limits = limits
         if self.keep:
             self.keep.mkdir(parents=True, exist_ok=True)
@@ -279,7 +282,8 @@ def _match(self: Reviewing, asked: MatchRequest) -> dict:
         unknown = float(unknown_share([asked.text], self.matcher.bi.tokenizer)[0])
     with self.lock:
         self._remember(self.texts, job_id, asked.text)
-        self.offered.pop(job_id, None)
+        for shown in [s for s in self.offered if s[0] == job_id]:
+            del self.offered[shown]  # from now on verdicts are on this text, which somebody chose
     versions = dict(model_version=self.matcher.model_version, taxonomy_version=self.matcher.taxonomy_version)
     scores = [dict(attribute_id=m.attribute_id, score=m.score, bi_score=m.bi_score, cross_score=m.cross_score) for m in found]
     self.sink(LOG, dict(
@@ -298,19 +302,28 @@ def _limits(self: Reviewing, asked: MatchRequest) -> dict:
 
 # %% ../../nbs/live/serve.ipynb #723d7a97
 @patch
-def feedback(self: Reviewing, asked: FeedbackRequest) -> dict:
-    "Pass a verdict on."
+def feedback(
+    self: Reviewing,
+    asked: FeedbackRequest,
+    authenticated: bool = False,  # is `who` known by a key of their own?
+) -> dict:
+    "Pass a verdict on; the share of an ad goes with it only if this person was shown it."
     if asked.attribute_id not in self.names:
         raise HTTPException(422, f"no attribute {asked.attribute_id!r} in {self.matcher.taxonomy_version}; /attributes?q= finds them by name")
-    message = {k: v for k, v in asked.model_dump().items() if v is not None} | dict(who=asked.who.strip() or "reviewer", when=_now())
-    self.sink(FEEDBACK, message | self.offered.get(asked.job_id, {}))
+    given = {k: v for k, v in asked.model_dump().items() if v is not None}
+    message = given | dict(who=_person(asked.who), when=_now(), authenticated=authenticated)
+    self.sink(FEEDBACK, message | self.offered.get((asked.job_id, message["who"]), {}))
     self._keep_text(asked.job_id)
     return message
 
 
+def _person(who: str) -> str:
+    return who.strip() or "reviewer"
+
+# %% ../../nbs/live/serve.ipynb #dc718c42
 @patch
-def _remember(self: Reviewing, where: OrderedDict, job_id: str, what: object) -> None:
-    where[job_id] = what
+def _remember(self: Reviewing, where: OrderedDict, key: object, what: object) -> None:
+    where[key] = what
     while len(where) > self.remembered:
         where.popitem(last=False)
 
@@ -318,12 +331,13 @@ def _remember(self: Reviewing, where: OrderedDict, job_id: str, what: object) ->
 @patch
 def review(self: Reviewing, who: str) -> dict:
     "An ad that the stream matched, for somebody to judge: what the models found, without saying which model and how sure."
+    who = _person(who)
     offer = self.draw(who) if self.draw else None
     if offer is None:
         raise HTTPException(404, "there is no ad to review" if self.draw else "this service has no log of a stream; start it with --review")
     with self.lock:
         self._remember(self.texts, offer["job_id"], offer["text"])
-        self._remember(self.offered, offer["job_id"], dict(content_hash=offer["content_hash"], share=offer["share"]))
+        self._remember(self.offered, (offer["job_id"], who), dict(content_hash=offer["content_hash"], share=offer["share"]))
     return {k: x for k, x in offer.items() if k != "share"}
 
 # %% ../../nbs/live/serve.ipynb #62540314
@@ -397,7 +411,8 @@ def _routes(app: FastAPI, reviewing: Reviewing, verdicts: Counter) -> None:
 
     def feedback(asked: FeedbackRequest, request: Request) -> dict:
         "Accept or reject a match, or name a missing one."
-        message = reviewing.feedback(asked.model_copy(update=dict(who=request.scope["who"] or asked.who)))
+        known = request.scope["who"]
+        message = reviewing.feedback(asked.model_copy(update=dict(who=known or asked.who)), known is not None)
         verdicts.labels(asked.verdict).inc()
         return message
 
