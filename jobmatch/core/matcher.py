@@ -463,7 +463,7 @@ def pooled(
     out = {c: v[order] for c, v in out.items()}
     return out | dict(into=merged(self.names, out["row"], out["ad"] * 100_000 + out["sentence_no"], out["score"]))
 
-
+# %% ../../nbs/core/matcher.ipynb #82812ddd
 def _evidence(scored: dict[str, np.ndarray], width: int, threshold: float) -> dict[int, list[int]]:
     "The sentences that pass the threshold, best first, by ad and attribute."
     at = np.flatnonzero(scored["p"] >= threshold)

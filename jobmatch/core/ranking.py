@@ -148,8 +148,8 @@ def gate_threshold(
     keep = np.cumsum(n_gold[order]) > lost * n_gold.sum()
     return float(scores[order][keep][0]) if keep.any() else -np.inf
 
-
-FEW = 10  # lines: a shorter text is hardly a whole ad, and what surrounds a line of it says little
+# %% ../../nbs/core/ranking.ipynb #556d0bb7
+FEW = 10  # lines; a shorter text is no whole ad
 
 
 def gate_drops(
