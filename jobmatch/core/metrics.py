@@ -55,11 +55,12 @@ def threshold_sweep(
 
 def best_threshold(
     sweep: pd.DataFrame,  # of `threshold_sweep`
+    lost: float = 0.0,  # F1 that may be lost for a higher one
 ) -> float:
     "The threshold with the best F1; among equals the highest, which lets fewer through."
     if sweep.empty:
         raise ValueError("no candidates: no threshold can be chosen")
-    return float(sweep.threshold[sweep.f1 >= sweep.f1.max() - 1e-12].max())
+    return float(sweep.threshold[sweep.f1 >= sweep.f1.max() - max(lost, 1e-12)].max())
 
 # %% ../../nbs/core/metrics.ipynb #90d58c3a
 def top_n_sweep(

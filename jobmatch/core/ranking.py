@@ -6,13 +6,13 @@
 __all__ = ['RETRIEVED', 'FEATURES', 'SHARPNESS', 'LEADS', 'LEADING', 'READ_FROM', 'FEW', 'JOB_FEATURES', 'NEAR', 'token_scores',
            'leading', 'fit_ranker', 'ranked_probability', 'reading_sweep', 'fit_rankers', 'is_heading', 'context',
            'fit_gate', 'gate_scores', 'gate_threshold', 'gate_drops', 'log_odds', 'pool', 'similar', 'merged',
-           'out_of_fold', 'fit_thresholds']
+           'out_of_fold']
 
 # %% ../../nbs/core/ranking.ipynb #274ba319
 import numpy as np
 import pandas as pd
 
-from .metrics import apply_calibration, best_threshold, fit_calibration, threshold_sweep
+from .metrics import apply_calibration, fit_calibration, threshold_sweep
 
 # %% ../../nbs/core/ranking.ipynb #85d2eb53
 RETRIEVED = ["bi", "gap", "token", "token_gap", "late", "late_gap", "cover", "cover_gap", "exact", "gate"]
@@ -231,10 +231,3 @@ def out_of_fold(
         if len(inside) and outside.hit.nunique() == 2:
             p[fold == k] = ranked_probability(fit_rankers(outside), inside)
     return np.where(np.isnan(p), ranked_probability(fit_rankers(candidates), candidates), p)
-
-
-def fit_thresholds(
-    tables: dict[str, tuple[np.ndarray, np.ndarray, int]],  # level: probability, hit, number of gold pairs
-) -> dict[str, float]:
-    "The threshold with the best F1 of each level."
-    return {level: best_threshold(threshold_sweep(p, hit, n)) for level, (p, hit, n) in tables.items()}
