@@ -164,6 +164,12 @@ def with_attributes(
     return replace(make_matcher(self.bi, self.cross, attributes, self.config, self.nlp, self.examples, progress), runtime=self.runtime)
 
 # %% ../../nbs/core/matcher.ipynb #6768926e
+def _check_gate(gate: dict | None, dim: int, folder: Path) -> None:
+    "Refuse a gate that looks at something else than `context` shows it."
+    if gate and len(gate["weights"]) != 4 * (dim + 1):
+        raise ValueError(f"{folder}: an older version of jobmatch made this model folder; make it again, with `jobmatch run --run RUN` after removing RUN/full_pipeline")
+
+
 _PARTS = ("matcher.json", "attributes.parquet", "attributes.faiss", "words.npz", "bi", "cross", "spacy")
 
 
@@ -182,6 +188,7 @@ def load(
     device, attributes, config = device or best_device(), read_frame(folder / "attributes.parquet"), read_json(folder / "matcher.json")
     models = dict(bi=load_bi(str(folder / "bi"), device)) | (dict(cross=load_cross(str(folder / "cross"), device)) if config["rankers"]["read"] else {})
     runtime, index = use_runtime(models, folder / "openvino", config.get("runtime", {}), device), load_index(folder / "attributes.faiss")
+    _check_gate(config.get("gate"), index.d, folder)
     matcher = cls(models["bi"], models.get("cross"), index, NameWords.load(folder / "words.npz"), attributes, build_lexicon(attributes),
                   text.load_nlp(str(folder / "spacy")), config, Examples.load(path) if (path := folder / "examples.npz").is_file() else None, runtime)
     matcher.names = index.reconstruct_n(0, index.ntotal)  # a GPU's index does not give them back
