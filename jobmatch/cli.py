@@ -669,7 +669,7 @@ def serve_command(args: argparse.Namespace) -> int:
 
 def key_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("name", help="of the person; verdicts will carry it")
-    parser.add_argument("--keys", metavar="FILE", default=config.text("keys"), help="where the hashes of keys are kept (default: %(default)s)")
+    parser.add_argument("--keys", metavar="FILE", default=config.text("keys"), help="where the hashes of keys are kept (default: %(default)s); a page knows the keys that were there when it started")
 
 # %% ../nbs/cli.ipynb #caa7f595
 def key_command(args: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ from .pages import Matches
 from .ranking import FEW, RETRIEVED, context, gate_drops, gate_scores, leading, merged, pool, ranked_probability, similar, token_scores
 from .runs import digest, read_frame, read_json, resolve, write_frame, write_json
 from .runtimes import served_version, use_runtime
-from .schema import Evidence, Match, passages
+from .schema import DataError, Evidence, Match, passages
 
 # %% ../../nbs/core/matcher.ipynb #eec2431b
 class Memory:
@@ -167,7 +167,7 @@ def with_attributes(
 def _check_gate(gate: dict | None, dim: int, folder: Path) -> None:
     "Refuse a gate that looks at something else than `context` shows it."
     if gate and len(gate["weights"]) != 4 * (dim + 1):
-        raise ValueError(f"{folder}: an older version of jobmatch made this model folder; make it again, with `jobmatch run --run RUN` after removing RUN/full_pipeline")
+        raise DataError(f"{folder}: an older version of jobmatch made this model folder; make it again, with `jobmatch run --run RUN` after removing RUN/full_pipeline")
 
 
 _PARTS = ("matcher.json", "attributes.parquet", "attributes.faiss", "words.npz", "bi", "cross", "spacy")
@@ -186,9 +186,10 @@ def load(
     if missing:
         raise FileNotFoundError(f"{folder}: no model folder (no {', '.join(missing)}); `make run` makes one at outputs/esco/model")
     device, attributes, config = device or best_device(), read_frame(folder / "attributes.parquet"), read_json(folder / "matcher.json")
-    models = dict(bi=load_bi(str(folder / "bi"), device)) | (dict(cross=load_cross(str(folder / "cross"), device)) if config["rankers"]["read"] else {})
-    runtime, index = use_runtime(models, folder / "openvino", config.get("runtime", {}), device), load_index(folder / "attributes.faiss")
+    index = load_index(folder / "attributes.faiss")
     _check_gate(config.get("gate"), index.d, folder)
+    models = dict(bi=load_bi(str(folder / "bi"), device)) | (dict(cross=load_cross(str(folder / "cross"), device)) if config["rankers"]["read"] else {})
+    runtime = use_runtime(models, folder / "openvino", config.get("runtime", {}), device)
     matcher = cls(models["bi"], models.get("cross"), index, NameWords.load(folder / "words.npz"), attributes, build_lexicon(attributes),
                   text.load_nlp(str(folder / "spacy")), config, Examples.load(path) if (path := folder / "examples.npz").is_file() else None, runtime)
     matcher.names = index.reconstruct_n(0, index.ntotal)  # a GPU's index does not give them back
