@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 
 from jobmatch.core.encoders import load_bi, load_cross, score_pairs
-from jobmatch.core.golden import GoldenSet, split_set
+from jobmatch.core.evaluation import EvalSet, split_set
 from jobmatch.core.matcher import make_matcher
 from jobmatch.core.metrics import best_threshold, bootstrap, threshold_sweep
 from jobmatch.core.ranking import out_of_fold
 from jobmatch.core.runs import resolve, write_json
 from jobmatch.core.training import fit
-from jobmatch.cross_data import draw_negatives, hard_candidates, sentence_texts, tempting, text_pairs
+from jobmatch.cross_data import draw_negatives, hard_candidates, rank_attributes, sentence_texts, text_pairs
 from jobmatch.cross_train import pair_metrics, precision_on_dev
 from jobmatch.full_pipeline import score_set
 
@@ -67,7 +67,7 @@ def training_sets(run: Path, encoder, sentences: int, seed: int) -> dict[str, pd
     attributes, ids, jobs = train.attributes, train.attributes.attribute_id.to_numpy(), train.jobs.to_dict()
     row_of = {a: i for i, a in enumerate(ids)}
     texts = sentence_texts(train.sentences, sentences, 1.0, seed)
-    ranked = tempting(encoder, attributes, texts.text.tolist(), 100)
+    ranked = rank_attributes(encoder, attributes, texts.text.tolist(), 100)
     gold = [{row_of[a] for a in g} for g in texts.gold]
     sets = {"ours": draw_negatives(hard_candidates(texts, ranked, ids, jobs, near=12), gold, NEGATIVES, seed)}
     judges = {"mined": None} | ({"mined, judged": run / "cross_train" / "model"} if (run / "cross_train" / "run.json").is_file() else {})
@@ -79,12 +79,12 @@ def training_sets(run: Path, encoder, sentences: int, seed: int) -> dict[str, pd
     return {name: text_pairs(texts, [r[:n] for r, n in zip(lists, size)], attributes, NEGATIVES, 1, seed) for name, lists in sets.items()}
 
 
-def dev_candidates(run: Path, encoder, ads: int) -> tuple[GoldenSet, pd.DataFrame]:
+def dev_candidates(run: Path, encoder, ads: int) -> tuple[EvalSet, pd.DataFrame]:
     "Dev ads, and the candidates of their sentences; `prior` is the probability without a cross-encoder, `read` marks the best of each sentence."
     dev = split_set(run / "data", "dev")
     if ads:
         some = set(dev.jobs.index[:ads])
-        dev = GoldenSet(dev.name, dev.sentences[dev.sentences.job_id.isin(some)].reset_index(drop=True), dev.attributes, dev.jobs[dev.jobs.index.isin(some)], dev.by_sentence)
+        dev = EvalSet(dev.name, dev.sentences[dev.sentences.job_id.isin(some)].reset_index(drop=True), dev.attributes, dev.jobs[dev.jobs.index.isin(some)], dev.by_sentence)
     if not dev.by_sentence:
         raise SystemExit(f"{run}: no dev label has its sentence; this compares sentence by sentence")
     matcher = make_matcher(encoder, None, dev.attributes, dict(top_k=50, level="sentence"))
@@ -110,7 +110,7 @@ def learned(encoder_folder: Path, pairs: pd.DataFrame, batch_size: int, seed: in
     return model
 
 
-def f1_of(scored: pd.DataFrame, p: np.ndarray, dev: GoldenSet) -> tuple[float, pd.DataFrame]:
+def f1_of(scored: pd.DataFrame, p: np.ndarray, dev: EvalSet) -> tuple[float, pd.DataFrame]:
     "Micro F1 over dev sentences at the best threshold, and by ad what it is made of: taken, hits, gold."
     taken = p >= best_threshold(threshold_sweep(p, scored.hit, dev.n_gold["sentence"]))
     gold = dev.sentences[dev.sentences.counts].groupby("job_id").gold.agg(lambda g: sum(map(len, g)))
@@ -123,7 +123,7 @@ def micro(parts: pd.DataFrame, rows: np.ndarray) -> float:
     return float(2 * some.hits / max(some.taken + some.gold, 1))
 
 
-def measure(name: str, model, dev: GoldenSet, scored: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
+def measure(name: str, model, dev: EvalSet, scored: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
     "What a cross-encoder adds on dev."
     read = scored[scored.read]
     texts, passages = dev.sentences.sentence.to_numpy(), dev.attributes.passage.to_numpy()

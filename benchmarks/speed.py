@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jobmatch.core.golden import read_golden_dir
+from jobmatch.core.evaluation import read_golden_dir
 from jobmatch.core.metrics import best_threshold, threshold_sweep
 from jobmatch.core.runs import read_frame, resolve, write_json
 from jobmatch.core.sources import normal

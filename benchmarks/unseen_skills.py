@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jobmatch.bi_train import train_bi
-from jobmatch.core.golden import GoldenSet, report, split_set
+from jobmatch.core.evaluation import EvalSet, report, split_set
 from jobmatch.core.matcher import Matcher
 from jobmatch.core.runs import read_frame, read_json, resolve, write_frame, write_json
 from jobmatch.cross_data import make_pairs
@@ -49,14 +49,14 @@ def without(run: Path, into: Path) -> None:
     shutil.copy(data / "run.json", out / "run.json")
 
 
-def of_some(golden: GoldenSet, wanted) -> GoldenSet:
+def of_some(golden: EvalSet, wanted) -> EvalSet:
     "The sentences that ask for some of the wanted attributes, and the ads, with these alone as gold."
     gold = golden.sentences.gold.map(lambda ids: [a for a in ids if wanted(a)])
     keep = golden.sentences.counts & ((gold.map(len) > 0) | (golden.sentences.gold.map(len) == 0))
-    return GoldenSet(golden.name, golden.sentences.assign(gold=gold, counts=keep), golden.attributes, golden.jobs.map(lambda ids: {a for a in ids if wanted(a)}), True)
+    return EvalSet(golden.name, golden.sentences.assign(gold=gold, counts=keep), golden.attributes, golden.jobs.map(lambda ids: {a for a in ids if wanted(a)}), True)
 
 
-def figures(matcher: Matcher, golden: GoldenSet, scored: pd.DataFrame, wanted) -> dict[str, float]:
+def figures(matcher: Matcher, golden: EvalSet, scored: pd.DataFrame, wanted) -> dict[str, float]:
     "Recall@100 and RP@5 of sentences among all attributes; F1 of ads among the wanted ones."
     some = of_some(golden, wanted)
     gold = some.sentences.gold[some.sentences.gold.map(len) > 0]
@@ -68,7 +68,7 @@ def figures(matcher: Matcher, golden: GoldenSet, scored: pd.DataFrame, wanted) -
     return {"recall@100": ranked["recall@100"], "rp@5": ranked["rp@5"], "ads f1": float(f1), "gold": int(some.jobs.map(len).sum())}
 
 
-def measured(model: str, matcher: Matcher, golden: GoldenSet) -> list[dict]:
+def measured(model: str, matcher: Matcher, golden: EvalSet) -> list[dict]:
     scored = decided(matcher, score_set(matcher, golden))
     parts = {"held out": held_out, "the rest": lambda a: not held_out(a)}
     return [dict(model=model, attributes=part, **figures(matcher, golden, scored, wanted)) for part, wanted in parts.items()]

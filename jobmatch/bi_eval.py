@@ -13,25 +13,25 @@ import pandas as pd
 
 from .core.ann import build_index, search
 from .core.encoders import encode, is_e5, load_bi
-from .core.golden import GoldenSet, levels, read_golden_dir, report, split_set
+from .core.evaluation import EvalSet, levels, read_golden_dir, report, split_set
 from .core.metrics import best_threshold, threshold_sweep, top_n_sweep
 from .core.runs import parameters, read_frame, read_json, resolve, run_stage, write_frame, write_json
 
 # %% ../nbs/02_bi_eval.ipynb #af079a64
 def retrieve(
     encoder: "sentence_transformers.SentenceTransformer",
-    golden: GoldenSet,
+    eval_set: EvalSet,
     index: "faiss.Index",  # of the names of the set's attributes
     top_k: int = 100,  # candidates a sentence
     progress: bool = False,  # show a bar?
 ) -> pd.DataFrame:  # job_id, sentence_no, attribute_id, score (cosine), hit; best first within a sentence
     "Rank the attributes for every sentence of an evaluation set."
-    scores, rows = search(index, encode(encoder, golden.sentences.sentence.tolist(), progress=progress), top_k)
+    scores, rows = search(index, encode(encoder, eval_set.sentences.sentence.tolist(), progress=progress), top_k)
     n, k = rows.shape
     out = pd.DataFrame(dict(
-        job_id=np.repeat(golden.sentences.job_id.to_numpy(), k), sentence_no=np.repeat(np.arange(n), k),
-        attribute_id=golden.attributes.attribute_id.to_numpy()[rows.ravel()], score=scores.ravel()))
-    gold = [set(g) for g in golden.sentences.gold]
+        job_id=np.repeat(eval_set.sentences.job_id.to_numpy(), k), sentence_no=np.repeat(np.arange(n), k),
+        attribute_id=eval_set.attributes.attribute_id.to_numpy()[rows.ravel()], score=scores.ravel()))
+    gold = [set(g) for g in eval_set.sentences.gold]
     return out.assign(hit=[a in gold[i] for i, a in zip(out.sentence_no, out.attribute_id)])
 
 # %% ../nbs/02_bi_eval.ipynb #c9d769ae
@@ -47,7 +47,7 @@ def _fixed_threshold(
     return E5_THRESHOLD if threshold is None and is_e5(stock) and not trained else threshold
 
 # %% ../nbs/02_bi_eval.ipynb #fa60a962
-def _sets(data: Path, golden_dir: str) -> list[GoldenSet]:
+def _sets(data: Path, golden_dir: str) -> list[EvalSet]:
     sets = [split_set(data, split) for split in ("dev", "golden")]
     sets += read_golden_dir(resolve(golden_dir), read_frame(data / "attributes.parquet")) if golden_dir else []
     sets = [s for s in sets if s.n_gold["job"]]
@@ -58,7 +58,7 @@ def _sets(data: Path, golden_dir: str) -> list[GoldenSet]:
 
 def _measure(
     encoder: "sentence_transformers.SentenceTransformer",
-    sets: list[GoldenSet],  # dev first
+    sets: list[EvalSet],  # dev first
     fixed: float | None,  # threshold; None: dev's best
     top_k: int,
     model: str,  # stock or trained

@@ -5,14 +5,11 @@
 # %% auto #0
 __all__ = ['STAGES', 'SHOWN', 'SYSTEMS', 'TABLES', 'FORMATS', 'COMMANDS', 'UsageError', 'notebook_parameters', 'parse_override',
            'choose_stages', 'plan', 'ran_through', 'stage_done', 'StageError', 'run_notebook', 'run_stages',
-           'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_arguments',
-           'fetch_command', 'run_arguments', 'run_command', 'match_arguments', 'match_command', 'bulk_arguments',
-           'bulk_command', 'adapt_arguments', 'adapt_command', 'broker_arguments', 'broker_command', 'send_arguments',
-           'send_command', 'stream_arguments', 'stream_command', 'serve_arguments', 'serve_command', 'key_arguments',
-           'key_command', 'log_arguments', 'log_command', 'drift_arguments', 'drift_command', 'feedback_arguments',
-           'feedback_command', 'canary_arguments', 'canary_command', 'registry_arguments', 'as_made',
-           'retrain_arguments', 'retrain_command', 'alerts_arguments', 'alerts_command', 'registry_command',
-           'config_arguments', 'config_command', 'make_parser', 'main']
+           'metrics_rows', 'metrics_table', 'read_ads', 'as_table', 'as_json', 'as_jsonl', 'as_csv', 'fetch_command',
+           'run_command', 'match_command', 'bulk_command', 'adapt_command', 'broker_command', 'send_command',
+           'stream_command', 'serve_command', 'key_command', 'log_command', 'drift_command', 'feedback_command',
+           'canary_command', 'as_made', 'retrain_command', 'alerts_command', 'registry_command', 'config_command',
+           'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #ac5ad9f9
 import argparse
@@ -264,7 +261,7 @@ def metrics_rows(
     return [["set", "system", *columns]] + [[*_set_and_system(s), *(_figure(metrics.get(f"{s}.{m}")) for m in columns)] for s in sets]
 
 
-SYSTEMS = {"_stock": "stock bi-encoder", "_bi": "trained bi-encoder", "": "re-ranked"}
+SYSTEMS = {"_stock": "stock bi-encoder", "_bi": "trained bi-encoder", "": "pipeline"}
 
 
 def _set_and_system(name: str) -> tuple[str, str]:
@@ -286,7 +283,9 @@ def metrics_table(metrics: dict[str, float]) -> str:
 
 # %% ../nbs/cli.ipynb #1181f107
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 # %% ../nbs/cli.ipynb #f74376a2
 TABLES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "csv", ".pq": "csv"}
@@ -384,7 +383,7 @@ def _where(path: str) -> str:
     return str(Path(path).absolute()) if Path(path).exists() else str(resolve(path))
 
 
-def fetch_arguments(parser: argparse.ArgumentParser):
+def _fetch_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("names", nargs="*", metavar="NAME", help="esco, esco_labels, onet, mini or spacy (default: esco esco_labels mini spacy, what a run needs)")
 
 
@@ -396,12 +395,17 @@ def fetch_command(args: argparse.Namespace) -> int:
     if unknown:
         raise UsageError(f"nothing to fetch is called {', '.join(unknown)}; there is {', '.join(WHEELS)}")
     for name in args.names or ["esco", "esco_labels", "mini", "spacy"]:
-        path = model_path(name) if name == "mini" else spacy_path() if name == "spacy" else fetch(name)
+        if name == "mini":
+            path = model_path(name)
+        elif name == "spacy":
+            path = spacy_path()
+        else:
+            path = fetch(name)
         print(f"{name}: {path}", flush=True)
     return 0
 
 # %% ../nbs/cli.ipynb #bb57f1b3
-def run_arguments(parser: argparse.ArgumentParser):
+def _run_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--run", default=DEFAULT_RUN, help=f"the run's folder, absolute or relative to the repository (default: {DEFAULT_RUN})")
     parser.add_argument("--source", help="esco (the default), onet, or a folder with your own jobs, attributes and labels")
     parser.add_argument("--golden-dir", help="a folder with <set>_annotations.csv, skills_en_label.txt or jobs_<set>.jsonl to evaluate on")
@@ -413,19 +417,22 @@ def run_arguments(parser: argparse.ArgumentParser):
 def run_command(args: argparse.Namespace) -> int:
     "Run the notebooks 00 to 05 as one chain, skipping what is done."
     overrides = dict(parse_override(p) for p in args.parameters)
-    overrides |= {"source": _where(args.source) if Path(args.source).is_dir() else args.source} if args.source else {}
-    overrides |= {"golden_dir": _where(args.golden_dir)} if args.golden_dir else {}
+    if args.source:
+        overrides["source"] = _where(args.source) if Path(args.source).is_dir() else args.source
+    if args.golden_dir:
+        overrides["golden_dir"] = _where(args.golden_dir)
     run_stages(args.run, overrides, args.stages)
     folder = resolve(args.run) / "full_pipeline"
     if is_current(folder):
-        print(f"\n{metrics_table(read_json(folder / 'metrics.json'))}\n\nreport: {folder / 'report.html'}\nmodel:  {folder.parent / 'model'}\n")
+        model = folder.parent / "model"
+        print(f"\n{metrics_table(read_json(folder / 'metrics.json'))}\n\nreport: {folder / 'report.html'}\nmodel:  {model}\nnext:   jobmatch match AD --model {model} --html ad.html\n")
     return 0
 
 # %% ../nbs/cli.ipynb #0db7c81c
 FORMATS = {"table": as_table, "json": as_json, "jsonl": as_jsonl, "csv": as_csv}
 
 
-def match_arguments(parser: argparse.ArgumentParser):
+def _match_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("files", nargs="+", metavar="FILE", help="text or HTML (one ad a file), JSONL or CSV (job_id, text); - is standard input")
     parser.add_argument("--model", default=config.text("model"), help="the model folder (default: %(default)s)")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="(default: table)")
@@ -434,14 +441,21 @@ def match_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--input", choices=["auto", "text", "jsonl", "csv"], default="auto", help="what the files hold (default: by their names)")
     parser.add_argument("--output", metavar="FILE", help="write there and not to the screen")
     parser.add_argument("--html", metavar="FILE", help="write a page there that shows the ads with their evidence marked")
+    parser.add_argument("--explain", action="store_true", help="shade on that page the words that carried each match's first evidence sentence; takes longer")
 
-# %% ../nbs/cli.ipynb #4ce6e067
-def match_command(args: argparse.Namespace) -> int:
-    "Match job ads to attributes, with probabilities and evidence."
+
+def _check_limits(args: argparse.Namespace) -> None:
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise UsageError(f"--threshold {args.threshold}: a probability is between 0 and 1")
     if args.top_n is not None and args.top_n < 1:
         raise UsageError(f"--top-n {args.top_n}: ask for at least 1")
+
+# %% ../nbs/cli.ipynb #4ce6e067
+def match_command(args: argparse.Namespace) -> int:
+    "Match job ads to attributes, with probabilities and evidence."
+    _check_limits(args)
+    if args.explain and not args.html:
+        raise UsageError("--explain shades words on the page that --html writes; name its file with --html FILE")
     model = Path(_where(args.model))
     if not model.is_dir():
         raise UsageError(f"no model in {model}; make one with `make run` (or `jobmatch run`), or name one with --model")
@@ -451,13 +465,17 @@ def match_command(args: argparse.Namespace) -> int:
     from jobmatch.core.matcher import Matcher
 
     with redirect_stdout(sys.stderr):
-        found = Matcher.load(model).match(texts, job_ids, threshold=args.threshold, top_n=args.top_n, progress=sys.stderr.isatty())
+        matcher = Matcher.load(model)
+        found = matcher.match(texts, job_ids, threshold=args.threshold, top_n=args.top_n, progress=sys.stderr.isatty())
     if args.html:
         from jobmatch.core.pages import matches_html
 
-        _write([matches_html(list(zip(job_ids, texts, found)), whole=True)], args.html)
+        words = _deciding(matcher, found) if args.explain else None
+        _write([matches_html(list(zip(job_ids, texts, found)), whole=True, words=words)], args.html)
     shown = {"width": shutil.get_terminal_size((100, 24)).columns} if args.format == "table" else {}
     _write(FORMATS[args.format](job_ids, found, **shown), args.output)
+    if args.html:
+        print(f"page: {args.html}", file=sys.stderr)  # standard output is for the matches
     return 0
 
 # %% ../nbs/cli.ipynb #f4f62bb7
@@ -474,24 +492,31 @@ def _write(lines: Iterable[str], output: str | None):
 
         write_atomic(Path(output), lambda p: p.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline=""))
 
+
+def _deciding(matcher: "Matcher", found: "list[list[Match]]") -> "list[list[pandas.DataFrame]]":
+    "For each match of each ad, how much each word of its first evidence sentence carries."
+    from tqdm.auto import tqdm
+
+    with tqdm(total=sum(map(len, found)), desc="explain", unit="match", disable=not sys.stderr.isatty()) as bar:
+        out: list[list] = []
+        for matches in found:
+            out.append([])
+            for m in matches:
+                out[-1].append(matcher.explain(m.evidence[0].text, m.attribute_id))
+                bar.update()
+    return out
+
 # %% ../nbs/cli.ipynb #1a6f9be0
-def bulk_arguments(parser: argparse.ArgumentParser):
+def _bulk_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("inputs", nargs="+", metavar="IN", help="files of ads, or folders of such: Parquet, JSONL, CSV, TSV (job_id, text)")
     parser.add_argument("out", metavar="OUT", help="the folder to write; the same command goes on where it was stopped")
-    parser.add_argument("--model", default=f"{DEFAULT_RUN}/model", help=f"the model folder (default: {DEFAULT_RUN}/model)")
+    parser.add_argument("--model", default=config.text("model"), help="the model folder (default: %(default)s)")
     parser.add_argument("--device", metavar="D,D", help="a process for each of these: cuda:0,cuda:1 or cpu,cpu; all: every GPU (default: the best one)")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="ray: the cluster that RAY_ADDRESS names (default: local)")
     parser.add_argument("--threshold", type=float, metavar="T", help="least probability (default: the model's own, chosen on dev)")
     parser.add_argument("--top-n", type=int, metavar="N", help="the N likeliest attributes of each ad; without --threshold, however unlikely")
     parser.add_argument("--column", dest="columns", action="append", default=[], metavar="OURS=THEIRS", help="such as text=description; again for more")
     parser.add_argument("--shard-size", type=int, default=1000, metavar="N", help="ads in a file of matches: what a kill costs (default: 1000)")
-
-
-def _check_limits(args: argparse.Namespace) -> None:
-    if args.threshold is not None and not 0 <= args.threshold <= 1:
-        raise UsageError(f"--threshold {args.threshold}: a probability is between 0 and 1")
-    if args.top_n is not None and args.top_n < 1:
-        raise UsageError(f"--top-n {args.top_n}: ask for at least 1")
 
 
 def _columns(given: list[str]) -> dict[str, str]:
@@ -533,7 +558,7 @@ def _told(out: Path, manifest: dict) -> str:
                       f"manifest: {out / 'manifest.json'}"])
 
 # %% ../nbs/cli.ipynb #a81da362
-def adapt_arguments(parser: argparse.ArgumentParser):
+def _adapt_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("out", metavar="OUT", help="the model folder to make; it must not exist")
     parser.add_argument("--defs", required=True, metavar="FILE", help="the attributes: attribute_id, name, and where known definition, aliases (CSV, TSV, JSONL, Parquet)")
     parser.add_argument("--model", default=config.text("model"), help="the model folder to take the encoders from (default: %(default)s)")
@@ -558,7 +583,7 @@ def adapt_command(args: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #fa137c90
-def broker_arguments(parser: argparse.ArgumentParser):
+def _broker_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--port", type=int, default=9092, help="on loopback; 0: any free one (default: 9092)")
     parser.add_argument("--partitions", type=int, default=config.number("partitions", 4), help="of each topic, at most so many workers share them (default: %(default)s)")
 
@@ -573,7 +598,7 @@ def broker_command(args: argparse.Namespace) -> int:
         raise UsageError(str(e)) from None
 
 
-def send_arguments(parser: argparse.ArgumentParser):
+def _send_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("files", nargs="+", metavar="FILE", help="text or HTML (one ad a file), JSONL or CSV (job_id, text); - is standard input")
     parser.add_argument("--input", choices=["auto", "text", "jsonl", "csv"], default="auto", help="what the files hold (default: by their names)")
     parser.add_argument("--source", help="where the ads come from, such as a job board's name")
@@ -601,7 +626,7 @@ def send_command(args: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #5a202ad5
-def stream_arguments(parser: argparse.ArgumentParser):
+def _stream_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--model", default=config.text("model"), help="a model folder, or a registered one that is followed, such as models:/jobmatch@champion (default: %(default)s)")
     parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
     parser.add_argument("--group", default=config.text("group"), help="workers of one group share the ads (default: %(default)s)")
@@ -637,7 +662,7 @@ def _followed() -> dict:
     return dict(follow=release_matching, topics=(*TOPICS, *SHADOW.values()))
 
 # %% ../nbs/cli.ipynb #6aa5a4bf
-def serve_arguments(parser: argparse.ArgumentParser):
+def _serve_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--model", default=config.text("model"), help="a model folder, or a registered model such as models:/jobmatch@champion (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: 8000)")
@@ -667,9 +692,9 @@ def serve_command(args: argparse.Namespace) -> int:
         raise UsageError(str(e)) from None
 
 
-def key_arguments(parser: argparse.ArgumentParser):
+def _key_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("name", help="of the person; verdicts will carry it")
-    parser.add_argument("--keys", metavar="FILE", default=config.text("keys"), help="where the hashes of keys are kept (default: %(default)s); a page knows the keys that were there when it started")
+    parser.add_argument("--keys", metavar="FILE", default=config.text("keys"), help="where the hashes of keys are kept (default: %(default)s)")
 
 # %% ../nbs/cli.ipynb #caa7f595
 def key_command(args: argparse.Namespace) -> int:
@@ -680,7 +705,7 @@ def key_command(args: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #973f3ae5
-def log_arguments(parser: argparse.ArgumentParser):
+def _log_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="where the Parquet files go, a folder or what fsspec knows, such as s3://bucket/log (default: %(default)s)")
     parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
     parser.add_argument("--group", default="jobmatch-log", help="(default: jobmatch-log)")
@@ -699,7 +724,7 @@ def log_command(args: argparse.Namespace) -> int:
         raise UsageError(str(e)) from None
 
 # %% ../nbs/cli.ipynb #064ba5bf
-def drift_arguments(parser: argparse.ArgumentParser):
+def _drift_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="the log (default: %(default)s)")
     parser.add_argument("--out", default="outputs/drift", help="where drift.json and report.html go (default: outputs/drift)")
     parser.add_argument("--until", default="", metavar="TIME", help="end of the window, ISO 8601 (default: now)")
@@ -709,7 +734,7 @@ def drift_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--alpha", type=float, default=0.005, help="chance of a false alarm (default: 0.005)")
     parser.add_argument("--no-report", dest="report", action="store_false", help="leave the HTML report out")
     parser.add_argument("--store", metavar="FOLDER", default="", help="a feature repository that takes the figures (default: none)")
-    parser.add_argument("--rules", metavar="FILE", default="", help="JSON: which function to call for which alert (see 08_monitor)")
+    parser.add_argument("--rules", metavar="FILE", default="", help="JSON: which function to call for which alert (see live/rules)")
     parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers", ""), help="a Kafka broker to send alerts to (default: none, or as configured)")
     parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
 
@@ -729,7 +754,7 @@ def drift_command(args: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #ed9e17d7
-def feedback_arguments(parser: argparse.ArgumentParser):
+def _feedback_arguments(parser: argparse.ArgumentParser):
     actions = parser.add_subparsers(dest="action", required=True, metavar="export|precision|calibration|agreement")
     export = actions.add_parser("export", help="write feedback as labelled jobs that `jobmatch run --source FOLDER` takes")
     export.add_argument("out", metavar="FOLDER", help="the folder to write")
@@ -777,7 +802,7 @@ def _feedback_figures(action: str, folder: str, by: tuple[str, ...]) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #05d79747
-def canary_arguments(parser: argparse.ArgumentParser):
+def _canary_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("action", choices=["plan", "start", "status", "promote", "rollback"])
     parser.add_argument("--challenger", default="models:/jobmatch@challenger", help="(default: models:/jobmatch@challenger)")
     parser.add_argument("--champion", default="models:/jobmatch@champion", help="(default: models:/jobmatch@champion)")
@@ -821,7 +846,7 @@ def _canary_plan(folder: str, days: float) -> int:
     return 0
 
 
-def registry_arguments(parser: argparse.ArgumentParser):
+def _registry_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("action", choices=["list", "log", "register", "alias"])
     parser.add_argument("words", nargs="*", metavar="WORD", help="log RUN; register MODEL [ALIAS]; alias ALIAS VERSION")
 
@@ -835,24 +860,26 @@ def as_made(
     named = lambda stage, k: any(f"{s}{k}" in given for s in ("", f"{stage}.", f"{stage[:2]}.", f"{stage[3:]}."))
     for stage in STAGES:
         record = resolve(like) / stage[3:] / "run.json"
-        if not record.is_file() and stage != "02_bi_eval":
+        if not record.is_file():
+            if stage == "02_bi_eval":  # no later stage needs it
+                continue
             raise UsageError(f"no finished stage {stage} in {resolve(like)}; name a run that `jobmatch run` finished with --like")
         known = notebook_parameters(root() / "nbs" / f"{stage}.ipynb").keys() - elsewhere
-        made |= {f"{stage}.{k}": v for k, v in (read_json(record)["parameters"] if record.is_file() else {}).items() if k in known and not named(stage, k)}
+        made |= {f"{stage}.{k}": v for k, v in read_json(record)["parameters"].items() if k in known and not named(stage, k)}
     return made | given
 
 # %% ../nbs/cli.ipynb #bfb7f489
-def retrain_arguments(parser: argparse.ArgumentParser):
+def _retrain_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--like", metavar="RUN", default=DEFAULT_RUN, help=f"the run whose data the verdicts are added to, and whose parameters are taken (default: {DEFAULT_RUN})")
-    parser.add_argument("--log", dest="folder", metavar="FOLDER", default="outputs/log", help="the log (default: outputs/log)")
+    parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="the log (default: %(default)s)")
     parser.add_argument("--runs", metavar="FOLDER", default="outputs/retrain", help="a folder for each retraining goes there (default: outputs/retrain)")
     parser.add_argument("--champion", default="models:/jobmatch@champion", help="(default: models:/jobmatch@champion)")
     parser.add_argument("--jobs", metavar="FILE", default="", help="the ads' texts, JSONL or CSV (default: those kept by `serve --keep-texts`)")
     parser.add_argument("--least", type=int, default=50, metavar="N", help="new verdicts without which nothing is trained (default: 50)")
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the stages, as for `run`; again for more")
     parser.add_argument("--every", type=float, default=60, metavar="S", help="seconds between checks of the rollout; 0: begin it and leave (default: 60)")
-    parser.add_argument("--bootstrap-servers", default="", help="a Kafka broker to send alerts to (default: none)")
-    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers", ""), help="a Kafka broker to send alerts to (default: none, or as configured)")
+    parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
 
 
 def retrain_command(args: argparse.Namespace) -> int:
@@ -868,14 +895,15 @@ def retrain_command(args: argparse.Namespace) -> int:
         raise UsageError(str(e)) from None
     if outcome:
         print(json.dumps(outcome, indent=1, ensure_ascii=False))
+        print(f"run: {resolve(outcome['run'])}", file=sys.stderr)  # standard output is JSON
     return 0
 
 # %% ../nbs/cli.ipynb #77db3097
-def alerts_arguments(parser: argparse.ArgumentParser):
+def _alerts_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--rules", metavar="FILE", required=True, help="JSON: which function to call for which alert (see live/rules)")
-    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="(default: 127.0.0.1:9092)")
+    parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
     parser.add_argument("--group", default="jobmatch-alerts", help="(default: jobmatch-alerts)")
-    parser.add_argument("--client", metavar="FILE", help="settings of librdkafka, name=value lines (TLS, SASL)")
+    parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
 
 
 def alerts_command(args: argparse.Namespace) -> int:
@@ -913,7 +941,7 @@ def registry_command(args: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #4a8a555d
-def config_arguments(parser: argparse.ArgumentParser):
+def _config_arguments(parser: argparse.ArgumentParser):
     parser.epilog = f"Settings come from {config.FILE} or from variables such as JOBMATCH_GROUP; an option of a command wins over both."
 
 
@@ -928,24 +956,24 @@ def config_command(args: argparse.Namespace) -> int:
 # %% ../nbs/cli.ipynb #83ef8e00
 # name → (adds its arguments, carries it out); the first line of the second's docstring is its help
 COMMANDS: dict[str, tuple[Callable, Callable]] = {
-    "fetch": (fetch_arguments, fetch_command),
-    "run": (run_arguments, run_command),
-    "match": (match_arguments, match_command),
-    "bulk": (bulk_arguments, bulk_command),
-    "adapt": (adapt_arguments, adapt_command),
-    "broker": (broker_arguments, broker_command),
-    "stream": (stream_arguments, stream_command),
-    "send": (send_arguments, send_command),
-    "log": (log_arguments, log_command),
-    "serve": (serve_arguments, serve_command),
-    "key": (key_arguments, key_command),
-    "feedback": (feedback_arguments, feedback_command),
-    "drift": (drift_arguments, drift_command),
-    "alerts": (alerts_arguments, alerts_command),
-    "retrain": (retrain_arguments, retrain_command),
-    "canary": (canary_arguments, canary_command),
-    "registry": (registry_arguments, registry_command),
-    "config": (config_arguments, config_command),
+    "fetch": (_fetch_arguments, fetch_command),
+    "run": (_run_arguments, run_command),
+    "match": (_match_arguments, match_command),
+    "bulk": (_bulk_arguments, bulk_command),
+    "adapt": (_adapt_arguments, adapt_command),
+    "broker": (_broker_arguments, broker_command),
+    "stream": (_stream_arguments, stream_command),
+    "send": (_send_arguments, send_command),
+    "log": (_log_arguments, log_command),
+    "serve": (_serve_arguments, serve_command),
+    "key": (_key_arguments, key_command),
+    "feedback": (_feedback_arguments, feedback_command),
+    "drift": (_drift_arguments, drift_command),
+    "alerts": (_alerts_arguments, alerts_command),
+    "retrain": (_retrain_arguments, retrain_command),
+    "canary": (_canary_arguments, canary_command),
+    "registry": (_registry_arguments, registry_command),
+    "config": (_config_arguments, config_command),
 }
 
 

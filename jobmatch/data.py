@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core.runs import digest, read_frame, read_pieces, resolve, run_stage, write_frame, write_pieces
+from .core.runs import digest, parameters, read_frame, read_pieces, resolve, run_stage, write_frame, write_pieces
 from .core.schema import DataError, Problem, passages, problems_frame
 from .core.shards import map_shards
 from .core.sources import SPLITS, WHEELS, fetch, load_samples, load_source, normal
-from .core.text import Sentence, clean, lines, load_nlp, split
+from .core.splitting import Sentence, clean, lines, load_nlp, split
 
 # %% ../nbs/00_data.ipynb #173cd34f
 def _hash(seed: int, *what: str) -> int:
@@ -58,7 +58,7 @@ def _places(text: str, quote: str) -> list[int]:
 
 def find_sentence(
     text: str,  # the job's original text
-    sentences: list[Sentence],  # of `core.text.split`
+    sentences: list[Sentence],  # of `core.splitting.split`
     quote: str | None,  # the sentence as the label quotes it
     start: int | None = None,  # the label's offsets in the text
     end: int | None = None,
@@ -401,9 +401,9 @@ def make_data(
     allow_pickle: bool = False,  # read pickles of the folder, which can run any code?
 ) -> dict[str, float]:  # numbers of jobs, sentences, labels and samples by split, of rejects, and the share golden.seen
     "Write attributes, jobs, labels, sentences and samples to `<run>/data`."
-    params = dict(source=source, n_jobs=n_jobs, negatives=negatives, seed=seed, spacy_model=spacy_model, columns=_mapping(columns),
-                  allow_pickle=allow_pickle)
-    work = partial(_make_tables, params=params, n_workers=n_workers, shard_size=shard_size)
+    params = parameters(make_data, locals()) | dict(columns=_mapping(columns))
+    speed = {k: params.pop(k) for k in ("n_workers", "shard_size")}  # they decide how long it takes, not what is written
+    work = partial(_make_tables, params=params, **speed)
     return run_stage(resolve(run) / "data", params, _inputs(source, spacy_model), work)
 
 # %% ../nbs/00_data.ipynb #4ef36c72

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['NO_GATE', 'GATE_LINES', 'LADDER', 'AD_LADDER', 'score_set', 'embed_sentences', 'marked_lines', 'fit_gate_on',
-           'job_table', 'fit_prior', 'calibrate', 'decided', 'probability_figures', 'silent_matched', 'measure',
-           'cosine_thresholds', 'ladder', 'summary', 'figures', 'html_report', 'compare_runtimes', 'fastest',
-           'run_pipeline']
+           'job_candidates', 'with_scores', 'job_table', 'fit_prior', 'calibrate', 'decided', 'probability_figures',
+           'silent_matched', 'measure', 'cosine_thresholds', 'ladder', 'summary', 'plot_golden', 'report_page',
+           'compare_runtimes', 'fastest', 'run_pipeline']
 
 # %% ../nbs/05_full_pipeline.ipynb #02c19baa
 import base64
 import io
 import shutil
 import tempfile
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pandas as pd
 
 from .core.encoders import best_device, encode_words, load_bi, load_cross, score_pairs
 from .core.examples import Examples, asking, build_examples
-from .core.golden import GoldenSet, levels, read_golden_dir, report, split_set
+from .core.evaluation import EvalSet, levels, read_golden_dir, report, split_set
 from .core.late import embed_names, late_scores
 from .core.matcher import Matcher, frequencies, make_matcher
 from .core.metrics import apply_calibration, best_threshold, bootstrap, ece, fit_calibration, ranking_metrics, reliability, threshold_sweep
@@ -31,21 +32,21 @@ from .core.ranking import (JOB_FEATURES, READ_FROM, context, fit_gate, fit_ranke
 from .core.runs import parameters, read_frame, read_json, resolve, run_stage, write_frame, write_json
 from .core.runtimes import OPENVINO, convert, rate, runtimes, torch_runtime, use_runtime
 from .core.schema import Match
-from .core.text import load_nlp
+from .core.splitting import load_nlp
 
 # %% ../nbs/05_full_pipeline.ipynb #dacbd8f6
 def score_set(
     matcher: Matcher,
-    golden: GoldenSet,
+    eval_set: EvalSet,
     fitting: bool = False,  # read pairs though no ranker can use it yet?
     window: int = 64,  # jobs worked on together
 ) -> pd.DataFrame:  # job_id, sentence_no (in the set), attribute_id, row, the features, p, hit
     "Score all sentences of an evaluation set, also those that the gate would drop."
     from tqdm.auto import tqdm
 
-    parts, jobs = [], list(golden.sentences.groupby("job_id", sort=False))
+    parts, jobs = [], list(eval_set.sentences.groupby("job_id", sort=False))
     ids = matcher.attributes.attribute_id.to_numpy()
-    for i in tqdm(range(0, len(jobs), window), desc=f"score {golden.name}", unit="window"):
+    for i in tqdm(range(0, len(jobs), window), desc=f"score {eval_set.name}", unit="window"):
         some = jobs[i : i + window]
         scored = pd.DataFrame(matcher.score([part.sentence.tolist() for _, part in some], gated=False, fitting=fitting))
         numbers = np.concatenate([part.index for _, part in some])
@@ -53,23 +54,23 @@ def score_set(
         parts.append(scored.assign(job_id=np.array([j for j, _ in some], dtype=object)[scored.ad], attribute_id=ids[scored.row],
                                    sentence_no=numbers[starts[scored.ad] + scored.sentence_no]).drop(columns=["ad", "text"]))
     out = pd.concat(parts, ignore_index=True)
-    gold = [set(g) for g in golden.sentences.gold]
-    hit = ([a in gold[i] for i, a in zip(out.sentence_no, out.attribute_id)] if golden.by_sentence else
-           [a in golden.jobs[j] for j, a in zip(out.job_id, out.attribute_id)])
+    gold = [set(g) for g in eval_set.sentences.gold]
+    hit = ([a in gold[i] for i, a in zip(out.sentence_no, out.attribute_id)] if eval_set.by_sentence else
+           [a in eval_set.jobs[j] for j, a in zip(out.job_id, out.attribute_id)])
     return out.assign(hit=np.array(hit, dtype=bool))
 
 # %% ../nbs/05_full_pipeline.ipynb #21cfd2f1
 def embed_sentences(
     matcher: Matcher,
-    golden: GoldenSet,
+    eval_set: EvalSet,
 ) -> np.ndarray:  # float32 [n sentences, dim]
     "The vectors of a set's sentences, each distinct one embedded once."
-    numbers, texts = pd.factorize(golden.sentences.sentence)
+    numbers, texts = pd.factorize(eval_set.sentences.sentence)
     return encode_words(matcher.bi, texts.tolist())[0][numbers]
 
 
 def marked_lines(
-    train: GoldenSet,
+    train: EvalSet,
     vectors: np.ndarray,  # of `embed_sentences`
 ) -> tuple[Examples | None, np.ndarray]:  # None where labels do not say which line they are of; int [n sentences]: the example that each is, -1 for none
     "The distinct lines whose gold is known, as examples."
@@ -81,9 +82,9 @@ def marked_lines(
     return examples, np.array([number.get(s, -1) for s in train.sentences.sentence])
 
 # %% ../nbs/05_full_pipeline.ipynb #4d865ec3
-def _lines(golden: GoldenSet, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # features of `context`; n gold of each line
+def _lines(eval_set: EvalSet, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # features of `context`; n gold of each line
     "What the gate sees of the lines whose gold is known."
-    jobs = [(part, context(part.sentence.tolist(), seen[part.index])) for _, part in golden.sentences.groupby("job_id", sort=False) if part.counts.any()]
+    jobs = [(part, context(part.sentence.tolist(), seen[part.index])) for _, part in eval_set.sentences.groupby("job_id", sort=False) if part.counts.any()]
     features, lines = np.concatenate([f for _, f in jobs]), pd.concat([part for part, _ in jobs])
     return features[lines.counts], lines.gold.map(len).to_numpy()[lines.counts]
 
@@ -101,7 +102,7 @@ GATE_LINES = 200  # dev lines that ask for something, without which a gate canno
 def fit_gate_on(
     examples: Examples | None,
     own: np.ndarray,  # of `marked_lines`
-    sets: dict[str, GoldenSet],  # train and dev
+    sets: dict[str, EvalSet],  # train and dev
     vectors: dict[str, np.ndarray],  # of `embed_sentences`, by set
 ) -> dict:  # gate, gate_from, gate_from_few
     "The gate, or None where labels do not say which lines ask for nothing, or where there are too few."
@@ -116,66 +117,79 @@ def fit_gate_on(
     return dict(gate=gate, gate_from=gate_threshold(gate_scores(gate, seen), n_gold), gate_from_few=gate_threshold(gate_scores(gate, _alone(seen)), n_gold, lost=0.015))
 
 # %% ../nbs/05_full_pipeline.ipynb #39efec1e
-def job_table(
+def job_candidates(
     matcher: Matcher,
     scored: pd.DataFrame,  # of `score_set`
-    golden: GoldenSet,
-    p: np.ndarray | None = None,  # probabilities to pool; None: the table's
-) -> pd.DataFrame:  # job_id, attribute_id, sentence_no, the `JOB_FEATURES`, hit; score where the matcher is calibrated, 0 for what goes into a near name's match
+    eval_set: EvalSet,
+    p: np.ndarray,  # probabilities to pool
+) -> pd.DataFrame:  # job_id, attribute_id, row, sentence_no (of the best), the `JOB_FEATURES`, hit
     "Each job's attributes, pooled from what leads in the sentences that the gate lets through."
-    rows = scored.assign(p=scored.p if p is None else p)
+    rows = scored.assign(p=p)
     rows = rows[rows.leads & ~matcher.dropped(rows.gate, rows.lines)].reset_index(drop=True)
     number = rows.job_id.map({j: i for i, j in enumerate(dict.fromkeys(rows.job_id))}).to_numpy(dtype=np.int64)
     first, features = matcher.job_features(dict(ad=number, **{c: rows[c].to_numpy() for c in ("row", "p", "sentence_no", "vote", "title", "late", "lines")}))
-    out = rows.loc[first, ["job_id", "attribute_id", "sentence_no"]].assign(**features)
-    out["hit"] = np.array([a in golden.jobs[j] for j, a in zip(out.job_id, out.attribute_id)], dtype=bool)
-    if "job" not in matcher.config:
-        return out
-    score, group = apply_calibration(matcher.config["job"], out), out.sentence_no.to_numpy()
-    stays = merged(matcher.names, rows.row.to_numpy()[first], group, score) == np.arange(len(out))
-    return out.assign(score=np.where(stays, score, 0.0))
+    out = rows.loc[first, ["job_id", "attribute_id", "row", "sentence_no"]].assign(**features)
+    return out.assign(hit=np.array([a in eval_set.jobs[j] for j, a in zip(out.job_id, out.attribute_id)], dtype=bool))
+
+
+def with_scores(
+    table: pd.DataFrame,  # of `job_candidates`
+    names: np.ndarray,  # of the matcher
+    calibration: dict,  # of whole ads
+) -> pd.DataFrame:  # with score: the probability, and 0 for what goes into a near name's match
+    "What the calibration makes of each job's attributes."
+    score = apply_calibration(calibration, table)
+    stays = merged(names, table.row.to_numpy(), table.sentence_no.to_numpy(), score) == np.arange(len(table))
+    return table.assign(score=np.where(stays, score, 0.0))
+
+
+def job_table(
+    matcher: Matcher,  # calibrated
+    scored: pd.DataFrame,  # of `score_set`, or of `decided`
+    eval_set: EvalSet,
+) -> pd.DataFrame:  # of `with_scores`
+    "Each job's attributes with their probabilities."
+    return with_scores(job_candidates(matcher, scored, eval_set, scored.p.to_numpy()), matcher.names, matcher.config["job"])
 
 # %% ../nbs/05_full_pipeline.ipynb #d8d3aa61
 def fit_prior(
     scored: pd.DataFrame,  # of `score_set` on dev; nothing is read yet
-    golden: GoldenSet,  # dev
+    eval_set: EvalSet,  # dev
 ) -> dict:  # rankers, read_from
     "What decides which pairs are read, to begin with: all that the smallest cut to be compared lets through."
     if not scored.hit.any():
-        raise ValueError(f"{golden.name}: none of {len(scored)} candidates is gold; retrieval finds nothing on dev, so nothing can be fitted")
-    return dict(rankers=dict(fit_rankers(_counted(scored, golden)), read=None), read_from=READ_FROM[0])
+        raise ValueError(f"{eval_set.name}: none of {len(scored)} candidates is gold; retrieval finds nothing on dev, so nothing can be fitted")
+    return dict(rankers=dict(fit_rankers(_counted(scored, eval_set)), read=None), read_from=READ_FROM[0])
 
 
-def _counted(scored: pd.DataFrame, golden: GoldenSet) -> pd.DataFrame:
+def _counted(scored: pd.DataFrame, eval_set: EvalSet) -> pd.DataFrame:
     "Pairs that lead, of sentences whose gold is known."
     scored = scored[scored.leads]
-    return scored[golden.sentences.counts.to_numpy()[scored.sentence_no]] if golden.by_sentence else scored
+    return scored[eval_set.sentences.counts.to_numpy()[scored.sentence_no]] if eval_set.by_sentence else scored
 
 # %% ../nbs/05_full_pipeline.ipynb #38bbac67
 def calibrate(
-    matcher: Matcher,  # its configuration is completed in place
+    matcher: Matcher,  # with a gate
     scored: pd.DataFrame,  # of `score_set(…, fitting=True)` on dev
-    golden: GoldenSet,  # dev
+    eval_set: EvalSet,  # dev
     threshold: float | None = None,  # the job level's; None: the highest that loses at most 0.002 of the best F1 on dev
-) -> pd.DataFrame:  # of `job_table`, by rankers that had not seen the ad: what the calibration learned from
+) -> tuple[dict, pd.DataFrame]:  # read_from, rankers, job, thresholds; `with_scores` by rankers that had not seen the ad: what the calibration learned from
     "Fit rankers, calibration and thresholds on dev jobs."
     scored = scored[scored.leads].reset_index(drop=True)
-    counted = _counted(scored, golden)
-    n_gold, config = golden.n_gold, matcher.config
+    counted, n_gold = _counted(scored, eval_set), eval_set.n_gold
     sweep = reading_sweep(counted, n_gold["sentence"] or n_gold["job"])
-    config["read_from"] = float(sweep.read_from[sweep.f1 >= sweep.f1.max() - 0.002].max()) if len(sweep) else 1.0
+    read_from = float(sweep.read_from[sweep.f1 >= sweep.f1.max() - 0.002].max()) if len(sweep) else 1.0
     prior = apply_calibration(fit_rankers(counted)["unread"], scored)
-    as_read = scored.assign(cross=scored.cross.where(prior >= config["read_from"]))
-    config["rankers"] = fit_rankers(as_read.loc[counted.index])
+    as_read = scored.assign(cross=scored.cross.where(prior >= read_from))
     fair = out_of_fold(as_read)
-    jobs = job_table(matcher, as_read, golden, fair)
-    config["job"] = fit_calibration(jobs[[f for f in JOB_FEATURES if jobs[f].std() > 1e-9]], jobs.hit)
+    jobs = job_candidates(matcher, as_read, eval_set, fair)
+    job = fit_calibration(jobs[[f for f in JOB_FEATURES if jobs[f].std() > 1e-9]], jobs.hit)
+    jobs = with_scores(jobs, matcher.names, job)
     best = lambda p, hit, n: best_threshold(threshold_sweep(p, hit, n), lost=0.002)  # F1 is flat around its best, and a higher threshold lets less that is wrong through
-    jobs = job_table(matcher, as_read, golden, fair)
     chosen = best(jobs.score, jobs.hit, n_gold["job"]) if threshold is None else threshold
-    sentence = best(fair[counted.index], counted.hit, n_gold["sentence"]) if golden.by_sentence else chosen
-    config["thresholds"] = dict(sentence=float(sentence), job=float(chosen))
-    return jobs
+    sentence = best(fair[counted.index], counted.hit, n_gold["sentence"]) if eval_set.by_sentence else chosen
+    thresholds = dict(sentence=float(sentence), job=float(chosen))
+    return dict(read_from=read_from, rankers=fit_rankers(as_read.loc[counted.index]), job=job, thresholds=thresholds), jobs
 
 # %% ../nbs/05_full_pipeline.ipynb #3badd3a9
 def decided(
@@ -205,11 +219,11 @@ def probability_figures(
 def silent_matched(
     matcher: Matcher,
     scored: pd.DataFrame,  # of `decided`
-    golden: GoldenSet,
+    eval_set: EvalSet,
     jobs: pd.DataFrame,  # of `job_table`
 ) -> float:  # share, 0 to 1; nan where every line asks for something
     "The share of lines that ask for nothing and are evidence of a match."
-    silent = golden.sentences.index[golden.sentences.counts & (golden.sentences.gold.map(len) == 0)]
+    silent = eval_set.sentences.index[eval_set.sentences.counts & (eval_set.sentences.gold.map(len) == 0)]
     taken = jobs[jobs.score >= matcher.threshold]
     pairs = set(zip(taken.job_id, taken.attribute_id))
     passing = scored[scored.p >= matcher.config["thresholds"]["sentence"]]
@@ -219,29 +233,29 @@ def silent_matched(
 # %% ../nbs/05_full_pipeline.ipynb #53cdc920
 def measure(
     matcher: Matcher,
-    golden: GoldenSet,
+    eval_set: EvalSet,
     bi_thresholds: dict[str, float],  # of the cosine alone, by level, chosen on dev
     scored: pd.DataFrame | None = None,  # of `score_set`, where it exists
 ) -> dict[str, float]:  # <set>.*, <set>_bi.*, jobs_<set>.*, jobs_<set>_bi.*
     "All figures of one set: the whole pipeline, and the cosine alone; by sentence and by job."
-    scored = decided(matcher, score_set(matcher, golden) if scored is None else scored)
-    jobs, out = job_table(matcher, scored, golden), {}
-    for level, (key, rows, unit, gold) in levels(scored.assign(score=scored.p), golden, jobs).items():
+    scored = decided(matcher, score_set(matcher, eval_set) if scored is None else scored)
+    jobs, out = job_table(matcher, scored, eval_set), {}
+    for level, (key, rows, unit, gold) in levels(scored.assign(score=scored.p), eval_set, jobs).items():
         chosen = matcher.config["thresholds"][level]
         out |= {f"{key}.{k}": v for k, v in (report(rows, unit, gold, chosen) | probability_figures(rows.score, rows.hit, chosen)).items()}
-    for level, (key, rows, unit, gold) in levels(scored.assign(score=scored.bi), golden).items():
+    for level, (key, rows, unit, gold) in levels(scored.assign(score=scored.bi), eval_set).items():
         out |= {f"{key}_bi.{k}": v for k, v in report(rows, unit, gold, bi_thresholds.get(level, 1.0)).items()}
-    share = silent_matched(matcher, scored, golden, jobs)
-    return out if np.isnan(share) else out | {f"{golden.name}.silent_matched": share}
+    share = silent_matched(matcher, scored, eval_set, jobs)
+    return out if np.isnan(share) else out | {f"{eval_set.name}.silent_matched": share}
 
 
 def cosine_thresholds(
     scored: pd.DataFrame,  # of `score_set` on dev
-    golden: GoldenSet,  # dev
+    eval_set: EvalSet,  # dev
 ) -> dict[str, float]:
     "The best thresholds of the bi-encoder's cosine alone, by level."
     return {level: best_threshold(threshold_sweep(rows.score, rows.hit, int(gold.map(len).sum())))
-            for level, (_, rows, _, gold) in levels(scored.assign(score=scored.bi), golden).items()}
+            for level, (_, rows, _, gold) in levels(scored.assign(score=scored.bi), eval_set).items()}
 
 # %% ../nbs/05_full_pipeline.ipynb #b61fcbed
 def _cumulated(steps: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -275,7 +289,7 @@ def _calibrated(dev: pd.DataFrame, golden: pd.DataFrame, features: list[str]) ->
 def ladder(
     dev: pd.DataFrame,  # of `score_set(…, fitting=True)`, or of `calibrate`
     golden: pd.DataFrame,  # of `score_set`, or of `job_table`
-    sets: dict[str, GoldenSet],  # dev and golden
+    sets: dict[str, EvalSet],  # dev and golden
     level: str = "sentence",  # or job
     seed: int = 42,
 ) -> pd.DataFrame:  # a row a step: precision, recall, f1, rp@5, gain in f1 with its 95 % interval
@@ -310,7 +324,7 @@ def summary(
     return pd.DataFrame(rows).set_index(["level", "system"]).astype(float)
 
 # %% ../nbs/05_full_pipeline.ipynb #61a93c16
-def figures(
+def plot_golden(
     matcher: Matcher,
     scored: pd.DataFrame,  # a row a candidate: score_set's, or job_table's
     n_gold: int,
@@ -331,7 +345,7 @@ def figures(
     return fig
 
 # %% ../nbs/05_full_pipeline.ipynb #864f1ec6
-def html_report(
+def report_page(
     metrics: dict[str, float],
     steps: dict[str, pd.DataFrame],  # of `ladder`, by level
     figure: "matplotlib.figure.Figure",
@@ -455,8 +469,8 @@ def _benchmarks(matcher: Matcher, folder: Path, bi_thresholds: dict[str, float])
     "The figures of a benchmark's sets, which share their candidates, with everything fitted as it is."
     sets = read_golden_dir(folder, matcher.attributes)
     other, out = matcher.with_attributes(sets[0].attributes, progress=True), {}
-    for golden in sets:
-        out |= measure(other, golden, bi_thresholds)
+    for eval_set in sets:
+        out |= measure(other, eval_set, bi_thresholds)
     return out
 
 
@@ -470,8 +484,8 @@ def _stock(folder: Path) -> dict[str, float]:
     return {k: v for k, v in read_json(path).items() if k.split(".")[0] in ("golden_stock", "jobs_golden_stock")} if path.is_file() else {}
 
 
-def _notes(metrics: dict[str, float], matcher: Matcher, golden: GoldenSet) -> list[str]:
-    jobs, n = golden.sentences.job_id.nunique(), len(golden.sentences)
+def _notes(metrics: dict[str, float], matcher: Matcher, eval_set: EvalSet) -> list[str]:
+    jobs, n = eval_set.sentences.job_id.nunique(), len(eval_set.sentences)
     notes = [f"Model {matcher.model_version}, taxonomy {matcher.taxonomy_version}: {len(matcher.attributes):,} attributes.",
              f"Golden split: {jobs} jobs, {n:,} sentences, seen by no stage before. Rankers, calibration and thresholds come from dev jobs."]
     if "golden.silent_matched" in metrics:
@@ -479,17 +493,17 @@ def _notes(metrics: dict[str, float], matcher: Matcher, golden: GoldenSet) -> li
     return notes
 
 # %% ../nbs/05_full_pipeline.ipynb #8f72a6e4
-def _fitted(folder: Path, top_k: int, threshold: float | None, runtime: str, converted: Path, out: Path) -> tuple[Matcher, dict[str, GoldenSet], dict[str, pd.DataFrame], dict[str, float]]:
+def _fitted(folder: Path, top_k: int, threshold: float | None, runtime: str, converted: Path, out: Path) -> tuple[Matcher, dict[str, EvalSet], dict[str, pd.DataFrame], dict[str, float]]:
     "The matcher with everything fitted, the sets, dev's tables by level, and the cosine's own thresholds."
     matcher, sets = _assemble(folder, top_k, runtime, converted, out), {s: split_set(folder / "data", s) for s in ("train", "dev", "golden")}
     vectors = {s: embed_sentences(matcher, sets[s]) for s in ("train", "dev")}
-    matcher.examples, own = marked_lines(sets["train"], vectors["train"])
-    matcher.config |= fit_gate_on(matcher.examples, own, sets, vectors)
+    examples, own = marked_lines(sets["train"], vectors["train"])
+    gated = replace(matcher, examples=examples, config=matcher.config | fit_gate_on(examples, own, sets, vectors))
     del sets["train"], vectors
-    matcher.config |= fit_prior(score_set(matcher, sets["dev"]), sets["dev"])
-    dev = score_set(matcher, sets["dev"], fitting=True)
-    jobs = calibrate(matcher, dev, sets["dev"], threshold)
-    return matcher, sets, dict(sentence=dev, job=jobs), cosine_thresholds(dev, sets["dev"])
+    reading = replace(gated, config=gated.config | fit_prior(score_set(gated, sets["dev"]), sets["dev"]))
+    dev = score_set(reading, sets["dev"], fitting=True)
+    fitted, jobs = calibrate(reading, dev, sets["dev"], threshold)
+    return replace(reading, config=reading.config | fitted), sets, dict(sentence=dev, job=jobs), cosine_thresholds(dev, sets["dev"])
 
 # %% ../nbs/05_full_pipeline.ipynb #2bddee3b
 def run_pipeline(
@@ -522,7 +536,7 @@ def run_pipeline(
         write_frame(pd.concat([table.assign(level=level).reset_index() for level, table in steps.items()]), out / "ladder.csv")
         for name, table in (("dev", dev["sentence"]), ("golden", scored)):
             write_frame(table[table.cross.notna() | table.hit | (table.gap < 0.1)], out / f"scored_{name}.parquet")
-        _write(out, metrics, _notes(metrics, matcher, sets["golden"]), figures(matcher, golden["job"], sets["golden"].n_gold["job"]), steps, matches,
+        _write(out, metrics, _notes(metrics, matcher, sets["golden"]), plot_golden(matcher, golden["job"], sets["golden"].n_gold["job"]), steps, matches,
                dict(zip(jobs.job_id, jobs.title)))
         return metrics
 
@@ -535,7 +549,7 @@ def _write(out: Path, metrics: dict, notes: list[str], figure: "matplotlib.figur
     write_frame(pd.DataFrame(rows, columns=list(Match.__dataclass_fields__)), out / "matches.parquet")
     write_json(out / "metrics.json", metrics)
     few = {titles.get(j) or j: ms[:8] for j, ms in list(matches.items())[:6] if ms}
-    (out / "report.html").write_text(html_report(metrics, steps, figure, few, notes), encoding="utf-8")
+    (out / "report.html").write_text(report_page(metrics, steps, figure, few, notes), encoding="utf-8")
 
 # %% ../nbs/05_full_pipeline.ipynb #4443575b
 if __name__ == "__main__" and "get_ipython" not in globals():

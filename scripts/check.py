@@ -138,7 +138,7 @@ STAGES = ("data", "bi_train", "bi_eval", "cross_data", "cross_train", "full_pipe
 
 
 def layer(module: str) -> str:
-    "The layer of a module, named as below `jobmatch`: core.text, bi_train, live.stream, cli."
+    "The layer of a module, named as below `jobmatch`: core.splitting, bi_train, live.stream, cli."
     first = module.split(".")[0]
     return first if first in LAYERS else "stages" if first in STAGES else "cli"  # what is left, such as `tiny`, stands at the top
 

@@ -1,7 +1,7 @@
 """Take what the stages showed in a run into the notebooks of the repository: python scripts/outputs.py [--run outputs/esco]
 
 So the documentation shows the tables and plots of the full run rather than those of a test-sized one. A cell is recognised by its
-source; progress bars and notes on standard error are left behind.
+source; progress bars, displays without content and notes on standard error are left behind.
 """
 
 import argparse
@@ -12,14 +12,21 @@ import nbformat
 from jobmatch.core.runs import resolve, root, write_atomic
 
 
+def _is_result(output: nbformat.NotebookNode) -> bool:
+    "Whether a reader of the documentation should see an output."
+    data = output.get("data", {})
+    bar = "application/vnd.jupyter.widget-view+json" in data
+    empty = data.get("text/plain") == ""  # what a progress display of rich leaves when it ends
+    return output.get("name") != "stderr" and not bar and not empty
+
+
 def take_outputs(kept: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> int:
     "Replace the outputs of each cell of `kept` that stands in `executed` with the same source; how many cells got some."
     shown = {c.source: c.outputs for c in executed.cells if c.cell_type == "code"}
     n = 0
     for cell in kept.cells:
         if cell.cell_type == "code" and cell.source in shown:
-            bar = lambda o: "application/vnd.jupyter.widget-view+json" in o.get("data", {})  # a progress bar
-            cell.outputs = [o for o in shown[cell.source] if o.get("name") != "stderr" and not bar(o)]
+            cell.outputs = [o for o in shown[cell.source] if _is_result(o)]
             for output in cell.outputs:
                 output.pop("execution_count", None)
                 if output.output_type == "execute_result":

@@ -11,8 +11,8 @@ import check  # noqa: E402
 
 
 @pytest.mark.parametrize(("importer", "name", "wrong"), [
-    ("live.stream", "core.text", False), ("live.stream", "live.kafka", False), ("cli", "live.stream", False), ("tiny", "data", False), ("core.text", "core.schema", False),
-    ("core.text", "live.kafka", True), ("core.text", "data", True), ("data", "bi_train", True), ("data", "live.log", True), ("live.log", "cli", True), ("cli", "data", True),
+    ("live.stream", "core.splitting", False), ("live.stream", "live.kafka", False), ("cli", "live.stream", False), ("tiny", "data", False), ("core.splitting", "core.schema", False),
+    ("core.splitting", "live.kafka", True), ("core.splitting", "data", True), ("data", "bi_train", True), ("data", "live.log", True), ("live.log", "cli", True), ("cli", "data", True),
     ("live.log", "data", True)])
 def test_who_may_import_whom(importer, name, wrong):
     assert check.wrong_import(importer, name) == wrong

@@ -16,7 +16,7 @@ from jobmatch.core.schema import content_hash  # noqa: E402
 from jobmatch.live.canary import new_rollout, recount, status_line, traffic  # noqa: E402
 from jobmatch.live.contracts import FEEDBACK, LOG, SHADOW, breaks, check, read_schema  # noqa: E402
 from jobmatch.live.log import open_log  # noqa: E402
-from jobmatch.live.serve import Reviewing, file_sink, make_app, new_key  # noqa: E402
+from jobmatch.live.serve import Keys, Reviewing, file_sink, make_app, new_key  # noqa: E402
 
 NOW = datetime.now(timezone.utc)
 AD = "You repair bicycles."
@@ -41,7 +41,7 @@ def shadowed(folder: Path, ads: int) -> dict:
     return state
 
 
-def service(folder: Path, keys: dict[str, str]) -> TestClient:
+def service(folder: Path, keys: Keys | None) -> TestClient:
     "The page's service, which offers everybody the ad j0."
     offer = dict(job_id="j0", content_hash=content_hash(AD), text=AD, share=0.25, matches=[])
     app = make_app(Reviewing(Names(), file_sink(folder), draw=lambda who: offer), keys=keys, per_minute=600)
@@ -57,7 +57,7 @@ def test_only_known_people_on_offered_ads_decide(tmp_path):
     log = tmp_path / "log"
     state, keys = shadowed(log, 3), tmp_path / "keys.json"
     ada = new_key("ada", keys)
-    guarded, open_to_all = service(log, json.loads(keys.read_text())), service(log, {})
+    guarded, open_to_all = service(log, Keys(keys)), service(log, None)
     guarded.get("/review", headers={"x-api-key": ada})
     open_to_all.get("/review", params=dict(who="eve"))
     judge(guarded, "j0", "accepted", ada)  # the only one that counts

@@ -310,7 +310,7 @@ Engine = Callable[[Callable[[], Iterator[Shard]], Work, list[str]], Iterator[Don
 # %% ../../nbs/core/bulk.ipynb #626ed711
 def split_ads(ads: list[tuple[str, str]], model: str) -> "list[list[Sentence]]":
     "The sentences of ads, by the splitter of a model folder."
-    from jobmatch.core.text import load_nlp, split
+    from jobmatch.core.splitting import load_nlp, split
 
     return split([text for _, text in ads], load_nlp(str(Path(model) / "spacy")))
 
@@ -386,7 +386,11 @@ def devices_of(
     if given in (None, "all"):
         return gpus if given and gpus else [best_device()]
     names = [name.strip() for name in given.split(",")]
-    there = [*gpus, "cpu", *(["mps"] if torch.backends.mps.is_available() else []), *(["cuda"] if gpus else [])]
+    there = [*gpus, "cpu"]
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    if gpus:
+        there.append("cuda")
     if unknown := [name for name in names if name not in there]:
         raise DataError(f"no device {', '.join(unknown)} here; there is {', '.join(there)}")
     return names
@@ -404,9 +408,10 @@ def make_plan(
     "All that decides the matches."
     facts = read_json(model / "matcher.json")
     version = served_version(facts, usable(facts.get("runtime", {}), device))
-    least = threshold if threshold is not None else facts["thresholds"]["job"] if top_n is None else 0.0  # as `Matcher.match_each` takes them
+    if threshold is None:  # as in `Matcher.match_each`: a number of matches replaces the model's own threshold
+        threshold = facts["thresholds"]["job"] if top_n is None else 0.0
     inputs = [dict(file=name, bytes=p.stat().st_size, sha256=digest(p)) for p, name in zip(files, file_names(files))]
-    return dict(model_version=version, taxonomy_version=facts["taxonomy_version"], threshold=least, top_n=top_n,
+    return dict(model_version=version, taxonomy_version=facts["taxonomy_version"], threshold=threshold, top_n=top_n,
                 columns=columns or {}, shard_size=shard_size, inputs=inputs)
 
 

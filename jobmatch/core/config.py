@@ -14,7 +14,7 @@ from .runs import DEFAULT_RUN, resolve
 # %% ../../nbs/core/config.ipynb #9ac7a2cf
 SETTINGS: dict[str, tuple[str | int, str]] = {
     "model": (f"{DEFAULT_RUN}/model", "a model folder, or a registered one such as models:/jobmatch@champion"),
-    "bootstrap_servers": ("127.0.0.1:9092", "Kafka's address; `serve`, `drift` and `canary` use a broker only where it is named"),
+    "bootstrap_servers": ("127.0.0.1:9092", "Kafka's address; `serve`, `drift`, `canary` and `retrain` use a broker only where it is named"),
     "client": ("", "a file with settings of librdkafka, name=value lines (TLS, SASL)"),
     "group": ("jobmatch", "workers of one group share the ads"),
     "instance": ("", "this worker's own name in its group, if it is to keep its partitions while it is started again"),

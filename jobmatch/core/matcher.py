@@ -18,11 +18,11 @@ import pandas as pd
 from cachetools import LRUCache
 from fastcore.basics import patch
 
-from . import text
+from . import splitting
 from .ann import build_index, load_index, save_index, search, to_device
 from .encoders import best_device, encode_words, load_bi, load_cross, pack_ad, score_pairs
 from .examples import Examples, asking, rows_by_mark, votes
-from .late import NameWords, embed_names, late_scores
+from .late import NameWords, embed_names, late_scores, telling_tokens
 from .lexicon import Lexicon, build_lexicon, cover, exact_forms
 from .metrics import apply_calibration
 from .pages import Matches
@@ -89,6 +89,11 @@ class Matcher:
         "float32 [n attributes, dim]: the vectors of the names."
         return self.index.reconstruct_n(0, self.index.ntotal)
 
+    @cached_property
+    def telling(self) -> np.ndarray:
+        "bool [size of the vocabulary]: the tokens that bring names, of `telling_tokens`."
+        return telling_tokens(self.bi.tokenizer)
+
     @property
     def dim(self) -> int:
         "Length of a sentence's vector."
@@ -117,6 +122,18 @@ def threshold(self: Matcher) -> float:
     "The probability from which a match counts, chosen on dev jobs."
     return self.config["thresholds"]["job"]
 
+
+@patch
+def least(
+    self: Matcher,
+    threshold: float | None,  # what the caller asked for
+    top_n: int | None,
+) -> float:
+    "The probability from which matches are given: the threshold if one is asked for, none if only a number is, else the one chosen on dev."
+    if threshold is not None:
+        return threshold
+    return self.threshold if top_n is None else 0.0
+
 # %% ../../nbs/core/matcher.ipynb #a4a76a78
 def _attributes(attributes: pd.DataFrame) -> pd.DataFrame:
     "The columns that matching needs, whatever the table has."
@@ -141,7 +158,7 @@ def make_matcher(
     vectors, words = embed_names(bi, table.name.tolist(), progress)
     taxonomy = (table.taxonomy + " " + table.taxonomy_version).str.strip()
     config = config | dict(taxonomy_version="; ".join(sorted(set(taxonomy) - {""})))
-    return Matcher(bi, cross, build_index(vectors), words, table, build_lexicon(table), nlp or text.load_nlp(), config, examples)
+    return Matcher(bi, cross, build_index(vectors), words, table, build_lexicon(table), nlp or splitting.load_nlp(), config, examples)
 
 
 def frequencies(
@@ -191,7 +208,7 @@ def load(
     models = dict(bi=load_bi(str(folder / "bi"), device)) | (dict(cross=load_cross(str(folder / "cross"), device)) if config["rankers"]["read"] else {})
     runtime = use_runtime(models, folder / "openvino", config.get("runtime", {}), device)
     matcher = cls(models["bi"], models.get("cross"), index, NameWords.load(folder / "words.npz"), attributes, build_lexicon(attributes),
-                  text.load_nlp(str(folder / "spacy")), config, Examples.load(path) if (path := folder / "examples.npz").is_file() else None, runtime)
+                  splitting.load_nlp(str(folder / "spacy")), config, Examples.load(path) if (path := folder / "examples.npz").is_file() else None, runtime)
     matcher.names = index.reconstruct_n(0, index.ntotal)  # a GPU's index does not give them back
     matcher.index = to_device(index, device)
     return matcher
@@ -235,9 +252,9 @@ def _distinct(texts: list[str]) -> tuple[list[str], np.ndarray]:  # the distinct
 def split(
     self: Matcher,
     texts: list[str],
-) -> list[list[text.Sentence]]:
+) -> list[list[splitting.Sentence]]:
     "The sentences of each ad, with their offsets in it."
-    return text.split(texts, self.nlp)
+    return splitting.split(texts, self.nlp)
 
 # %% ../../nbs/core/matcher.ipynb #dc99737a
 @patch
@@ -259,7 +276,7 @@ def _vectors(
 @patch
 def embed(
     self: Matcher,
-    sentences: list[list[text.Sentence]],  # of `Matcher.split`
+    sentences: list[list[splitting.Sentence]],  # of `Matcher.split`
 ) -> list[np.ndarray]:  # float32 [n sentences, dim] for each ad
     "Embed the sentences of all ads, each distinct one once."
     texts, numbers = _distinct([s.text for ad in sentences for s in ad])
@@ -274,17 +291,20 @@ LEXICAL_FROM = 0.4  # least share of a name's weight that the sentence's words m
 
 def _rows(near: np.ndarray, covered: np.ndarray, exact: dict[int, int]) -> np.ndarray:  # int, ascending
     "A sentence's candidates by all roads."
-    k = min(LEXICAL_K, len(covered))
-    lexical = np.argpartition(-covered, k - 1)[:k]
-    return np.unique(np.concatenate([near, lexical[covered[lexical] >= LEXICAL_FROM], np.fromiter(exact, dtype=np.int64, count=len(exact))]))
+    lexical = np.flatnonzero(covered >= LEXICAL_FROM)
+    if len(lexical) > LEXICAL_K:
+        lexical = lexical[np.argpartition(-covered[lexical], LEXICAL_K - 1)[:LEXICAL_K]]
+    return np.unique(np.concatenate([near, lexical, np.fromiter(exact, dtype=np.int64, count=len(exact))]))
 
 
 @patch
-def _nearest(self: Matcher, vectors: np.ndarray, words: list[np.ndarray]) -> list[np.ndarray]:  # rows for each text
-    "The names nearest to each text as a whole, and to each of its words but the tokens that open and close it."
-    ends = np.cumsum([0, *(max(len(w) - 2, 0) for w in words)])
-    inner = np.concatenate([w[1:-1] for w in words])
-    by_word, whole = search(self.index, inner, WORD_K)[1], search(self.index, vectors, self.config["top_k"])[1]
+def _nearest(self: Matcher, texts: list[str], vectors: np.ndarray, words: list[np.ndarray]) -> list[np.ndarray]:  # rows for each text
+    "The names nearest to each text as a whole, and to each of its words that tell something."
+    prompt, tokenizer = self.bi.prompts["query"], self.bi.tokenizer
+    tokens = tokenizer([prompt + t for t in texts], truncation=True, max_length=self.bi.max_seq_length)["input_ids"]
+    some = [w[self.telling[ids]] for w, ids in zip(words, tokens)]
+    ends = np.cumsum([0, *map(len, some)])
+    by_word, whole = search(self.index, np.concatenate(some), WORD_K)[1], search(self.index, vectors, self.config["top_k"])[1]
     return [np.concatenate([w, by_word[s:e].ravel()]) for w, s, e in zip(whole, ends, ends[1:])]
 
 
@@ -304,7 +324,7 @@ def _found(
 ) -> list[dict[str, np.ndarray]]:  # for each text: row, and the features but gate and cross
     "The attributes that each text may ask for."
     names, out, block = self.names, [], max(1, _CELLS // len(self.attributes))
-    near, voted, shares = self._nearest(vectors, words), self._votes(vectors), np.zeros(len(names))
+    near, voted, shares = self._nearest(texts, vectors, words), self._votes(vectors), np.zeros(len(names))
     for i, t in enumerate(texts):
         if i % block == 0:
             covered = cover(self.lexicon, texts[i : i + block])
@@ -407,23 +427,23 @@ def score(
 AD_LEADING = 18  # candidates of an ad that lead by each kind of evidence, where whole ads are read: such a pair takes ten times as long
 
 
-def _readable(self: Matcher, out: dict[str, np.ndarray], fitting: bool) -> np.ndarray:  # int, ascending
+def _readable(matcher: Matcher, out: dict[str, np.ndarray], fitting: bool) -> np.ndarray:  # int, ascending
     "The pairs to read."
-    keep = out["leads"] & (apply_calibration(self.config["rankers"]["unread"], out) >= self.config["read_from"])
-    if self.config["level"] == "job":
+    keep = out["leads"] & (apply_calibration(matcher.config["rankers"]["unread"], out) >= matcher.config["read_from"])
+    if matcher.config["level"] == "job":
         keep &= leading(out, out["ad"], AD_LEADING)
     if fitting:  # lines that the gate drops are never read in use
-        keep &= ~self.dropped(out["gate"], out["lines"])
+        keep &= ~matcher.dropped(out["gate"], out["lines"])
     return np.flatnonzero(keep)
 
 # %% ../../nbs/core/matcher.ipynb #1f37d118
-def _ad_pairs(self: Matcher, out: dict[str, np.ndarray], read: np.ndarray, ads: list[list[str]]) -> list[tuple[str, int]]:
+def _ad_pairs(matcher: Matcher, out: dict[str, np.ndarray], read: np.ndarray, ads: list[list[str]]) -> list[tuple[str, int]]:
     "For models of whole ads: each pair's ad, packed around the sentence that is nearest to the attribute."
-    passage, near = self.attributes.passage.to_numpy(), {}
+    passage, near = matcher.attributes.passage.to_numpy(), {}
     keys = list(zip(out["ad"][read].tolist(), out["row"][read].tolist()))
     for key, n, bi in zip(keys, out["sentence_no"][read].tolist(), out["bi"][read].tolist()):
         near[key] = max(near.get(key, (-1.0, 0)), (bi, n))
-    packed = {key: pack_ad(ads[key[0]], n, passage[key[1]], self.cross.tokenizer) for key, (_, n) in near.items()}
+    packed = {key: pack_ad(ads[key[0]], n, passage[key[1]], matcher.cross.tokenizer) for key, (_, n) in near.items()}
     return [(packed[key], key[1]) for key in keys]
 
 
@@ -538,7 +558,7 @@ def match_each(
     top_n: int | None = None,  # at most this many an ad; alone, it replaces the threshold
 ) -> Iterator[list[Match]]:  # for each ad in order, best first
     "Match a stream of ads; memory does not grow with their number."
-    least, ads = threshold if threshold is not None else self.threshold if top_n is None else 0.0, iter(ads)
+    least, ads = self.least(threshold, top_n), iter(ads)
     while window := list(islice(ads, WINDOW)):
         yield from self._window([j for j, _ in window], [t for _, t in window], None, None, least, top_n)
 
@@ -550,7 +570,7 @@ def match(
     job_ids: list[str] | None = None,  # None: their numbers, from 0
     threshold: float | None = None,  # least probability; None: the one chosen on dev
     top_n: int | None = None,  # at most this many an ad; alone, it replaces the threshold
-    sentences: list[list[text.Sentence]] | None = None,  # of `Matcher.split`, where the caller has them
+    sentences: list[list[splitting.Sentence]] | None = None,  # of `Matcher.split`, where the caller has them
     embeddings: list[np.ndarray] | None = None,  # of `Matcher.embed`, e.g. from a feature store
     progress: bool = False,  # show a bar?
 ) -> list[list[Match]]:  # for each ad, best first
@@ -559,7 +579,7 @@ def match(
 
     texts = [texts] if isinstance(texts, str) else list(texts)
     job_ids = [str(i) for i in range(len(texts))] if job_ids is None else job_ids
-    least = threshold if threshold is not None else self.threshold if top_n is None else 0.0
+    least = self.least(threshold, top_n)
     out: list[list[Match]] = []
     with tqdm(total=len(texts), desc="match", unit="ad", disable=not progress) as bar:
         for i in range(0, len(texts), WINDOW):

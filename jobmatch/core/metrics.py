@@ -119,18 +119,22 @@ def apply_calibration(
 
 # %% ../../nbs/core/metrics.ipynb #bfe7a508
 def reliability(
-    probability: np.ndarray,
-    hit: np.ndarray,
+    probability: np.ndarray,  # float [n candidates], 0 to 1
+    hit: np.ndarray,  # [n candidates], whether the candidate is gold
     bins: int = 10,
-) -> pd.DataFrame:  # n, probability, right: a row a bin
-    "Mean probability and share of hits in bins of equal size."
+) -> pd.DataFrame:  # n (candidates), probability (their mean), right (share of hits, 0 to 1): a row a bin that is not empty, by rising probability
+    "Mean probability and share of hits in bins with equally many candidates."
     probability, hit = np.asarray(probability, dtype=float), np.asarray(hit, dtype=float)
     order = np.argsort(probability, kind="stable")
     parts = [p for p in np.array_split(order, bins) if len(p)]
     return pd.DataFrame([dict(n=len(p), probability=probability[p].mean(), right=hit[p].mean()) for p in parts])
 
 
-def ece(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> float:
-    "Expected calibration error: the mean distance between probability and share of hits."
+def ece(
+    probability: np.ndarray,  # float [n candidates], 0 to 1; at least one
+    hit: np.ndarray,  # [n candidates], whether the candidate is gold
+    bins: int = 10,
+) -> float:  # 0 to 1
+    "Expected calibration error: the distance between mean probability and share of hits, averaged over the candidates of all bins."
     table = reliability(probability, hit, bins)
     return float(np.average((table.probability - table.right).abs(), weights=table.n))

@@ -12,35 +12,46 @@ from importlib import resources
 from .schema import Match
 
 # %% ../../nbs/core/pages.ipynb #89e075ee
+def _shares(words: "pandas.DataFrame") -> list[tuple[int, int, float]]:
+    "Start, end and share (0 to 1) of the largest fall, for each word of `Matcher.explain`."
+    most = max(words.fall.max(), 1e-9)
+    return [(start, end, max(fall, 0.0) / most) for start, end, fall in zip(words.start, words.end, words.fall)]
+
+
 def evidence_pieces(
     text: str,  # the ad as it came
     found: list[Match],
-) -> list[dict]:  # text, matches (their numbers), strength (the largest score, 0 to 1); joined, the texts are the ad
+    words: "list[pandas.DataFrame] | None" = None,  # of `Matcher.explain`, for each match's first evidence sentence; None: words are not shaded
+) -> list[dict]:  # text, matches (their numbers), strength (0 to 1: the largest score, or with `words` the largest share of the fall); joined, the texts are the ad
     "Cut an ad into pieces with and without evidence."
     spans = [(e.start, e.end, i) for i, m in enumerate(found) for e in m.evidence]
-    cuts = sorted({0, len(text), *(s for s, _, _ in spans), *(e for _, e, _ in spans)})
+    shades = [(m.evidence[0].start + s, m.evidence[0].start + e, share) for m, w in zip(found, words or []) for s, e, share in _shares(w)]
+    cuts = sorted({0, len(text), *(place for span in [*spans, *shades] for place in span[:2])})
     out = []
     for start, end in zip(cuts, cuts[1:]):
         owners = sorted({i for s, e, i in spans if s <= start and end <= e})
-        out.append(dict(text=text[start:end], matches=owners, strength=max((found[i].score for i in owners), default=0.0)))
+        strengths = [found[i].score for i in owners] if words is None else [share for s, e, share in shades if s <= start and end <= e]
+        out.append(dict(text=text[start:end], matches=owners, strength=max(strengths, default=0.0)))
     return out
 
 # %% ../../nbs/core/pages.ipynb #4bc41507
 def matches_html(
     ads: list[tuple[str, str, list[Match]]],  # title, text, matches
     whole: bool = False,  # a page of its own, rather than a piece of one?
+    words: "list[list[pandas.DataFrame]] | None" = None,  # of each ad what `evidence_pieces` takes, to shade words; None: not
 ) -> str:
     "Ads with their evidence marked, beside their matches."
     import jinja2
 
     template = (resources.files("jobmatch") / "templates" / "matches.html").read_text(encoding="utf-8")
-    rows = [dict(number=i, title=title, pieces=evidence_pieces(text, found), found=found) for i, (title, text, found) in enumerate(ads)]
+    shades: list = words or [None] * len(ads)
+    rows = [dict(number=i, title=title, pieces=evidence_pieces(text, found, shade), found=found) for i, ((title, text, found), shade) in enumerate(zip(ads, shades))]
     body = jinja2.Environment(autoescape=True).from_string(template).render(ads=rows)
     return f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>jobmatch</title>\n{body}\n</html>\n' if whole else body
 
 
 class Matches(list):
-    "The matches of one ad, best first: a list that draws itself in Jupyter."
+    "The matches of one ad, best first: a list that Jupyter shows as a page."
 
     def __init__(self, found: Iterable[Match] = (), text: str = ""):
         super().__init__(found)
@@ -57,9 +68,9 @@ def shaded_html(
     "A sentence with the words that carried a decision shaded."
     import jinja2
 
-    most, at, pieces = max(words.fall.max(), 1e-9), 0, []
-    for start, end, fall in zip(words.start, words.end, words.fall):
-        pieces += [(sentence[at:start], 0.0), (sentence[start:end], max(fall, 0.0) / most)]
+    at, pieces = 0, []
+    for start, end, share in _shares(words):
+        pieces += [(sentence[at:start], 0.0), (sentence[start:end], share)]
         at = end
     template = "{% for text, share in pieces %}<span style='background: rgba(255, 160, 0, {{ '%.2f' | format(0.7 * share) }})'>{{ text }}</span>{% endfor %}"
     return jinja2.Environment(autoescape=True).from_string(template).render(pieces=[*pieces, (sentence[at:], 0.0)])

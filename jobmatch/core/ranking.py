@@ -15,7 +15,7 @@ import pandas as pd
 from .metrics import apply_calibration, fit_calibration, threshold_sweep
 
 # %% ../../nbs/core/ranking.ipynb #85d2eb53
-RETRIEVED = ["bi", "gap", "token", "token_gap", "late", "late_gap", "cover", "cover_gap", "exact", "gate"]
+RETRIEVED = ["bi", "gap", "token", "token_gap", "late", "late_gap", "cover", "cover_gap", "exact", "gate"]  # known before anything is read
 FEATURES = [*RETRIEVED, "cross"]
 SHARPNESS = 10.0  # of the softmax over a sentence's words
 
@@ -141,7 +141,7 @@ def gate_scores(
 def gate_threshold(
     scores: np.ndarray,  # of dev lines
     n_gold: np.ndarray,  # gold attributes of each line
-    lost: float = 0.03,  # share of the gold that may be lost
+    lost: float = 0.04,  # share of the gold that may be lost
 ) -> float:
     "The cut that keeps all but this share of the gold."
     order = np.argsort(scores)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PIECE', 'DEFAULT_RUN', 'root', 'resolve', 'digest', 'write_atomic', 'write_json', 'read_json', 'write_frame',
-           'read_frame', 'write_pieces', 'read_pieces', 'versions', 'device_name', 'is_main', 'is_current', 'run_stage',
+           'read_frame', 'write_pieces', 'read_pieces', 'versions', 'device_name', 'is_current', 'run_stage',
            'parameters', 'kept_parameters', 'finished_run']
 
 # %% ../../nbs/core/runs.ipynb #40197a19
@@ -209,9 +209,13 @@ def _name(path: Path) -> str:
     return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
 
 
-def is_main() -> bool:
+def _is_main() -> bool:
     "Whether this process is the one that writes: the only one, or the first of those a launcher started."
-    return os.environ.get("RANK", "0") == "0"
+    if "RANK" not in os.environ:
+        return True
+    from jobmatch.core.training import processes  # here, since it loads torch
+
+    return processes().is_main_process
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -278,12 +282,12 @@ def run_stage(
         print(f"{folder.name}: skipped, already done with the same parameters and inputs")
         return read_json(folder / "run.json")["metrics"]
     folder.mkdir(parents=True, exist_ok=True)
-    if is_main():
+    if _is_main():
         (folder / "run.json").unlink(missing_ok=True)
         _sweep(folder)
     begin = time.perf_counter()
     metrics = work(folder)
-    if is_main():
+    if _is_main():
         _record(folder, params, digests, _outputs(folder, beside), time.perf_counter() - begin, metrics)
     return metrics
 

@@ -419,7 +419,7 @@ def _settle(frame: pd.DataFrame, path: Path, bad: list[Problem], rejects: list |
     if frame.empty:
         raise DataError([*bad, Problem(path.name, None, None, "no usable row is left")])
     if bad and rejects is None:
-        raise DataError([*bad, Problem(path.name, None, None, "mend these rows, or pass a list as `rejects` to set them aside and go on")])
+        raise DataError([*bad, Problem(path.name, None, None, "mend or remove these rows (in Python, a list given as `rejects` takes them, and the rest is read)")])
     if rejects is not None:
         rejects += bad
     return frame

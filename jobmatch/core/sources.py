@@ -113,10 +113,16 @@ def spacy_path() -> Path:
 SPLITS = ("golden", "dev", "train")  # a text that stands in two is kept in the first
 
 
-def split_of(job_id: str, seed: int = 42, golden: bool = True) -> str:
-    "The split of a job: about 10 % golden where asked for, 10 % dev, the rest train."
+def split_of(
+    job_id: str,
+    seed: int = 42,
+    golden: bool = True,  # take golden jobs too?
+) -> str:  # golden, dev or train
+    "The split of a job, by a hash of seed and id: about 10 % golden and 10 % dev, or without golden 20 % dev; the rest train."
     share = int(hashlib.sha256(f"{seed}:{job_id}".encode()).hexdigest()[:12], 16) / 16**12
-    return "golden" if golden and share < 0.1 else "dev" if share < 0.2 else "train"
+    if golden and share < 0.1:
+        return "golden"
+    return "dev" if share < 0.2 else "train"
 
 
 def normal(text: str) -> str:
@@ -443,12 +449,16 @@ def line_samples() -> pd.DataFrame:  # the columns of a sample
     rows["attribute_id"] = [_SKILL + s if s else "" for s in rows["attribute_id"]]
     return rows.assign(level="sentence", weight=1.0, source="lines")[_SAMPLE]
 
-
+# %% ../../nbs/core/sources.ipynb #d4f59c49
 def load_samples(
     source: str,  # as for `load_source`
     attributes: pd.DataFrame,  # of `load_source`
 ) -> pd.DataFrame:  # the columns of a sample
     "All samples of a source besides its labelled jobs."
     own = resolve(source) / "lines.parquet"  # what `live.feedback` puts beside the jobs of a run that learned from single lines too
-    lines = [line_samples()] if source == "esco" else [pd.read_parquet(own)[_SAMPLE]] if own.is_file() else []
+    lines = []
+    if source == "esco":
+        lines = [line_samples()]
+    elif own.is_file():
+        lines = [pd.read_parquet(own)[_SAMPLE]]
     return pd.concat([*lines, taxonomy_samples(attributes)], ignore_index=True)

@@ -208,8 +208,11 @@ def _trainer(model, rows: pd.DataFrame, loss, evaluator, args: dict, batches: Le
     model.model_card_data.generate_widget_examples = False
     pairs = isinstance(model, CrossEncoder)
     kind, options = (CrossEncoderTrainer, CrossEncoderTrainingArguments) if pairs else (SentenceTransformerTrainer, SentenceTransformerTrainingArguments)
-    kinds = {} if pairs else {c: model.prompts["query" if i == 0 else "document"] for i, c in enumerate(rows.columns.drop("label"))}
-    trainer = kind(model=model, args=_arguments(options, evaluator, prompts=kinds if any(kinds.values()) else None, **args), loss=loss,
+    prompts = None
+    if not pairs:
+        by_column = {c: model.prompts["query" if i == 0 else "document"] for i, c in enumerate(rows.columns.drop("label"))}
+        prompts = by_column if any(by_column.values()) else None
+    trainer = kind(model=model, args=_arguments(options, evaluator, prompts=prompts, **args), loss=loss,
                    evaluator=evaluator, train_dataset=Dataset.from_pandas(rows, preserve_index=False), callbacks=[_callback(desc, batches)])
     for callback in (PrinterCallback, ProgressCallback, NotebookProgressCallback):
         trainer.remove_callback(callback)

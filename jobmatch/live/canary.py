@@ -32,7 +32,7 @@ from filelock import FileLock
 from ..core.runs import digest, read_json, resolve
 from .contracts import ALERTS, DEAD, JOBS, LOG, SHADOW, UNMATCHED, ContractError, Record, decode, encode
 from .kafka import client_settings, send
-from .log import open_log
+from .log import log_time, open_log
 from .ops import Metrics, log
 from .stream import Job, JobMatching
 
@@ -554,14 +554,11 @@ def tried_ads(
                                for view, shadow in (("all_log", "false"), ("all_shadow", "true")))  # not deduplicated: that would read the log from its first day
     query = f"""with found as materialized ({found})
         select * exclude (scores), if(place in (select place from found where shadow), scores, null) as scores from found order by time, place, shadow"""
-    ads = db.execute(query, dict(since=_naive(state["started"]), arms=list(arms))).df().rename(columns=dict(place="at"))
+    ads = db.execute(query, dict(since=log_time(datetime.fromisoformat(state["started"])), arms=list(arms))).df().rename(columns=dict(place="at"))
     ads["scores"] = [{s["attribute_id"]: s["score"] for s in scores} if isinstance(scores, np.ndarray) else None for scores in ads["scores"]]
     ads = ads.assign(challenger=ads["model_version"].map(arms).astype(bool), error=ads["error"].astype(float), ms=ads["ms"].astype(float))
     return ads.drop_duplicates(["at", "challenger", "error"], ignore_index=True)
 
-
-def _naive(time: str) -> datetime:
-    return datetime.fromisoformat(time).astimezone(timezone.utc).replace(tzinfo=None)
 
 
 def both_matched(
@@ -610,7 +607,7 @@ def not_counted(
     "Verdicts since the rollout began that decide nothing: of people without a key of their own, or on ads that nobody offered them."
     query = """select count(*) from (select distinct job_id, attribute_id, who from all_feedback
         where "when" >= $since and not coalesce(authenticated and share is not null, false))"""
-    return db.execute(query, dict(since=_naive(state["started"]))).fetchall()[0][0]
+    return db.execute(query, dict(since=log_time(datetime.fromisoformat(state["started"])))).fetchall()[0][0]
 
 # %% ../../nbs/09_canary.ipynb #d6991b64
 def recount(
@@ -618,7 +615,7 @@ def recount(
     db: "duckdb.DuckDBPyConnection",  # of `open_log`
 ) -> dict:
     "The state with its counts taken from the log."
-    ads, since = tried_ads(state, db), _naive(state["since"])
+    ads, since = tried_ads(state, db), log_time(datetime.fromisoformat(state["since"]))
     pairs = judged_pairs(both_matched(ads), db)
     earlier = ads[ads.time < since]
     theirs = earlier[~earlier.challenger & (earlier.error == 0)]
@@ -632,7 +629,7 @@ def recount(
 
 def _followed(state: dict, ads: pd.DataFrame) -> np.ndarray:
     "Of the ads that are the challenger's to serve, whether it got them."
-    late = ads[ads.time >= _naive(state["since"]) + timedelta(minutes=state["plan"]["grace"])]
+    late = ads[ads.time >= log_time(datetime.fromisoformat(state["since"])) + timedelta(minutes=state["plan"]["grace"])]
     own = late[np.array([is_challengers(j, percent_of(state), state["id"]) for j in late.job_id], bool)]
     return own.groupby("at")["challenger"].any().to_numpy(float)
 

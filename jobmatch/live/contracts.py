@@ -185,7 +185,9 @@ def _narrowed(old: dict, new: dict, at: str) -> list[str]:
 
 def _values(kind: dict) -> set | None:
     "The values that a schema names; None: it names none."
-    return set(kind["enum"]) if "enum" in kind else {kind["const"]} if "const" in kind else None
+    if "enum" in kind:
+        return set(kind["enum"])
+    return {kind["const"]} if "const" in kind else None
 
 
 def _parts(old: dict, new: dict, old_root: dict, new_root: dict, at: str) -> list[str]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIGURES', 'MIN_ADS', 'RARE', 'observations', 'day_test', 'normal_scores', 'from_own_day', 'components', 'statistics',
-           'in_periods', 'compare', 'compare_by_source', 'label_shift', 'drift_alerts', 'html_report', 'check_log',
+           'in_periods', 'compare', 'compare_by_source', 'label_shift', 'drift_alerts', 'drift_page', 'check_log',
            'put_drift']
 
 # %% ../../nbs/live/drift.ipynb #22b104ef
@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..core.runs import resolve, write_frame, write_json
 from .contracts import ALERTS, check
-from .log import attribute_group, open_log
+from .log import attribute_group, log_time, open_log
 
 # %% ../../nbs/live/drift.ipynb #603187ba
 FIGURES = ("top_score", "margin", "matches", "no_match", "chars", "unknown_share")
@@ -252,7 +252,7 @@ def drift_alerts(
     return alerts
 
 # %% ../../nbs/live/drift.ipynb #5f0d0fc2
-def html_report(
+def drift_page(
     reference: pd.DataFrame,  # of `observations`
     current: pd.DataFrame,
     path: str | Path,  # an .html file
@@ -277,18 +277,15 @@ def html_report(
 # %% ../../nbs/live/drift.ipynb #13c459e0
 def _observed(db, model_version: str, since: datetime, until: datetime, most: int, seed: int) -> pd.DataFrame:
     "Observations of a model's ads in a time, at most so many."
-    rows = db.execute("select * from stream where model_version = ? and time >= ? and time < ? order by time, job_id", [model_version, _naive(since), _naive(until)]).df()
+    rows = db.execute("select * from stream where model_version = ? and time >= ? and time < ? order by time, job_id", [model_version, log_time(since), log_time(until)]).df()
     return observations(rows if len(rows) <= most else rows.sample(most, random_state=seed).sort_index())
 
-
-def _naive(time: datetime) -> datetime:
-    return time.astimezone(timezone.utc).replace(tzinfo=None)
 
 
 def _serving(db, begin: datetime, end: datetime) -> str | None:
     "The model of most ads in the window; of the last ad before, where the window is empty."
     found = db.execute("select model_version from stream where time < ? group by 1 order by count(*) filter (time >= ?) desc, max(time) desc limit 1",
-                       [_naive(end), _naive(begin)]).fetchone()
+                       [log_time(end), log_time(begin)]).fetchone()
     return found and found[0]
 
 # %% ../../nbs/live/drift.ipynb #0fa772de
@@ -322,7 +319,7 @@ def check_log(
         window=window, alpha=alpha, comparisons=json.loads(table.to_json(orient="records")), labels=json.loads(moved.to_json(orient="records")), alerts=alerts))
     if report:
         before, now = (ads.sample(min(len(ads), 2000), random_state=seed) for ads in (reference, current))
-        html_report(before, now, resolve(out) / "report.html")
+        drift_page(before, now, resolve(out) / "report.html")
     return table, alerts
 
 # %% ../../nbs/live/drift.ipynb #58f54003

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from ..core.golden import split_set
+from ..core.evaluation import split_set
 from ..core.matcher import Matcher
 from ..core.metrics import bootstrap
 from ..core.runs import read_frame, read_json, resolve, write_frame, write_json

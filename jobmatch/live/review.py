@@ -15,7 +15,7 @@ import pandas as pd
 from ..core.schema import content_hash
 from .contracts import JOBS, ContractError, Record, decode
 from .kafka import LOOPBACK, consumer_settings, full_name, record
-from .log import open_log
+from .log import log_time, open_log
 
 # %% ../../nbs/live/review.ipynb #4ef57e25
 SHARED = 0.2  # of the ads, those that are offered to several people
@@ -74,7 +74,7 @@ def candidates(
     now: datetime | None = None,
 ) -> pd.DataFrame:  # of `offered`, in the order in which they are offered
     "The ads that somebody may be asked about."
-    db, since = open_log(folder), ((now or datetime.now(timezone.utc)) - timedelta(days=days)).astimezone(timezone.utc).replace(tzinfo=None)
+    db, since = open_log(folder), log_time((now or datetime.now(timezone.utc)) - timedelta(days=days))
     chosen, judged = offered(db, since), db.sql("select distinct job_id, who from verdicts").df()
     others = {j for j in judged.job_id[judged.who != who] if _hashed("shared", j) >= SHARED}
     left = chosen[~chosen.job_id.isin(set(judged.job_id[judged.who == who]) | others)]

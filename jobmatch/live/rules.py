@@ -98,10 +98,10 @@ def run_alerts(
     "Read the topic `alerts` and do what the rules say, until stopped."
     import threading
 
-    from confluent_kafka import Consumer
+    from confluent_kafka import Consumer, TopicPartition
 
-    from jobmatch.live.kafka import client_settings, consumer_settings, create_topics, full_name, group_settings, record, wait_for_broker
-    from jobmatch.live.log import failed, stopped_by_signals
+    from jobmatch.live.kafka import client_settings, commit, consumer_settings, create_topics, failed, full_name, group_settings, record, wait_for_broker
+    from jobmatch.live.log import stopped_by_signals
 
     todo, stop, settings = read_rules(rules), stop or stopped_by_signals(threading.Event()), client_settings(client)
     suited = {"auto.offset.reset": "latest", **group_settings(wait_for_broker(bootstrap_servers, settings)["cluster"]), **settings}
@@ -113,7 +113,7 @@ def run_alerts(
             for message in consumer.consume(1, 0.5):
                 if not failed(message):
                     _acted(record(message), todo)
-                    _commit(consumer, message)
+                    commit(consumer, [TopicPartition(message.topic(), message.partition(), message.offset() + 1)])  # refused where a rule took too long
     finally:
         consumer.close()
     return 0
@@ -131,14 +131,3 @@ def _acted(r: "jobmatch.live.contracts.Record", rules: list[dict]) -> None:
     except Exception:  # a rule of the operator's, or a message that breaks its contract
         log("an alert was not acted on", 40, exc_info=True, at=r.address)
 
-
-def _commit(consumer: "confluent_kafka.Consumer", message: "confluent_kafka.Message") -> None:
-    "Commit an alert; where that is refused, because a rule took too long, it is read again."
-    from confluent_kafka import KafkaException
-
-    from jobmatch.live.ops import log
-
-    try:
-        consumer.commit(message, asynchronous=False)
-    except KafkaException as e:
-        log("commit refused, the alert will be read again", 30, error=e.args[0].name())

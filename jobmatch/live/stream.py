@@ -25,7 +25,7 @@ from fastcore.basics import patch
 from ..core.encoders import unknown_share
 from ..core.schema import Match, content_hash
 from .contracts import JOBS, LOG, MATCHES, TOPICS, UNMATCHED, ContractError, Record, dead_letter, decode, encode
-from .kafka import (LOOPBACK, Attempts, client_settings, consumer_settings, create_topics, full_name, group_settings, plain_name,
+from .kafka import (LOOPBACK, REFUSED, Attempts, client_settings, consumer_settings, create_topics, full_name, group_settings, plain_name,
                                  producer_settings, record, wait_for_broker)
 from .ops import Metrics, log, log_to, serve_health
 
@@ -387,7 +387,7 @@ def _throttle(self: Worker) -> None:
 def _client_error(self: Worker, error: KafkaError) -> None:
     self.metrics.errors.labels("kafka").inc()
     log("kafka", 40, error=error.name(), retriable=error.retriable())
-    if error.fatal():
+    if error.fatal() or error.code() in REFUSED:
         raise KafkaException(error)
 
 # %% ../../nbs/07_stream.ipynb #9cf4978d
@@ -473,9 +473,8 @@ def _set_aside(self: Worker, r: Record) -> Record:
 
 # %% ../../nbs/07_stream.ipynb #314881f7
 CUT = 100_000  # bytes that are left of a dead letter the broker does not take
-HOPELESS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
-            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION, KafkaError._FATAL, KafkaError.TOPIC_EXCEPTION,
-            KafkaError.INVALID_RECORD, KafkaError.POLICY_VIOLATION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC,
+HOPELESS = (*REFUSED, KafkaError._AUTHENTICATION, KafkaError._FATAL, KafkaError.TOPIC_EXCEPTION, KafkaError.INVALID_RECORD,
+            KafkaError.POLICY_VIOLATION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC,
             KafkaError._UNKNOWN_PARTITION)  # an operator has to act, or a new worker makes the topic again: this one ends, nothing is committed
 # the broker takes nothing more from such a producer
 FENCED = (KafkaError.PRODUCER_FENCED, KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID)
