@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from .core.encoders import best_device, encode_words, load_bi, load_cross, score_pairs
-from .core.examples import Examples, asking, build_examples
+from .core.examples import Examples, asking, build_examples, neighbours
 from .core.evaluation import EvalSet, levels, read_golden_dir, report, split_set
 from .core.late import embed_names, late_scores
 from .core.matcher import Matcher, frequencies, make_matcher
@@ -109,11 +109,11 @@ def fit_gate_on(
     dev = sets["dev"].sentences
     if examples is None or not sets["dev"].by_sentence or (dev.counts & (dev.gold.map(len) > 0)).sum() < GATE_LINES:
         return NO_GATE
-    seen, n_gold = _lines(sets["train"], np.column_stack([vectors["train"], asking(examples, vectors["train"], own)]))
+    seen, n_gold = _lines(sets["train"], np.column_stack([vectors["train"], asking(examples, neighbours(examples, vectors["train"], own))]))
     gate = fit_gate(np.concatenate([seen, _alone(seen)]), np.tile(n_gold > 0, 2))
     if gate is None:
         return NO_GATE
-    seen, n_gold = _lines(sets["dev"], np.column_stack([vectors["dev"], asking(examples, vectors["dev"])]))
+    seen, n_gold = _lines(sets["dev"], np.column_stack([vectors["dev"], asking(examples, neighbours(examples, vectors["dev"]))]))
     return dict(gate=gate, gate_from=gate_threshold(gate_scores(gate, seen), n_gold), gate_from_few=gate_threshold(gate_scores(gate, _alone(seen)), n_gold, lost=0.015))
 
 # %% ../nbs/05_full_pipeline.ipynb #39efec1e

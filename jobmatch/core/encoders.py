@@ -213,7 +213,7 @@ def encode(
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 # %% ../../nbs/core/encoders.ipynb #5d5b4b49
-_STEP = 8  # tokens
+_STEP = 4  # tokens
 
 
 def _alike(

@@ -110,5 +110,5 @@ def late_scores(
     sizes = names.ends[rows + 1] - names.ends[rows]
     starts = np.cumsum(sizes) - sizes
     at = np.repeat(names.ends[rows] - starts, sizes) + np.arange(sizes.sum())
-    nearest = (names.vectors[at].astype(np.float32, copy=False) @ sentence.T).max(axis=1)
+    nearest = (names.vectors.take(at, axis=0).astype(np.float32, copy=False) @ sentence.T).max(axis=1)
     return np.add.reduceat(nearest * names.weights[at], starts) if len(rows) else np.zeros(0, dtype=np.float32)

@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from . import splitting
 from .ann import build_index, load_index, save_index, search, to_device
 from .encoders import best_device, encode_words, load_bi, load_cross, pack_ad, score_pairs
-from .examples import Examples, asking, rows_by_mark, votes
+from .examples import Examples, asking, neighbours, rows_by_mark, votes
 from .late import NameWords, embed_names, late_scores, telling_tokens
 from .lexicon import Lexicon, build_lexicon, cover, exact_forms
 from .metrics import apply_calibration
@@ -307,12 +307,20 @@ def _nearest(self: Matcher, texts: list[str], vectors: np.ndarray, words: list[n
     by_word, whole = search(self.index, np.concatenate(some), WORD_K)[1], search(self.index, vectors, self.config["top_k"])[1]
     return [np.concatenate([w, by_word[s:e].ravel()]) for w, s, e in zip(whole, ends, ends[1:])]
 
+# %% ../../nbs/core/matcher.ipynb #0c67ee78
+@patch
+def _neighbours(self: Matcher, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # as `neighbours` gives them; of none where there are no examples
+    "The marked lines near each text."
+    if self.examples is None:
+        return np.zeros((len(vectors), 0)), np.zeros((len(vectors), 0), dtype=np.int64)
+    return neighbours(self.examples, vectors)
+
 
 @patch
-def _votes(self: Matcher, vectors: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:  # rows and shares for each text
+def _votes(self: Matcher, near: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:  # rows and shares for each text
     "What marked lines near each text were marked with."
     none = np.zeros(0, dtype=np.int64), np.zeros(0)
-    return [none] * len(vectors) if self.examples is None else votes(self.examples, vectors, self.example_rows)
+    return [none] * len(near[0]) if self.examples is None else votes(self.examples, near, self.example_rows)
 
 # %% ../../nbs/core/matcher.ipynb #99be03ba
 @patch
@@ -321,10 +329,11 @@ def _found(
     texts: list[str],
     vectors: np.ndarray,  # float32 [n texts, dim]
     words: list[np.ndarray],  # float32 [n words, dim] for each text
+    marked: tuple[np.ndarray, np.ndarray],  # the marked lines near each text, of `_neighbours`
 ) -> list[dict[str, np.ndarray]]:  # for each text: row, and the features but gate and cross
     "The attributes that each text may ask for."
     names, out, block = self.names, [], max(1, _CELLS // len(self.attributes))
-    near, voted, shares = self._nearest(texts, vectors, words), self._votes(vectors), np.zeros(len(names))
+    near, voted, shares = self._nearest(texts, vectors, words), self._votes(marked), np.zeros(len(names))
     for i, t in enumerate(texts):
         if i % block == 0:
             covered = cover(self.lexicon, texts[i : i + block])
@@ -345,13 +354,15 @@ def candidates(
     texts: list[str],  # distinct sentences
     vectors: np.ndarray,  # float32 [n texts, dim]
     words: dict[str, np.ndarray],  # float32 [n words, dim] of texts, where `encode_words` has just given them
+    marked: tuple[np.ndarray, np.ndarray],  # the marked lines near each text, of `_neighbours`
 ) -> dict[str, np.ndarray]:  # text (its number), row, the features but gate and cross, vote, leads; ascending by text
     "The attributes that each text may ask for."
     known = self.memory.look_up("candidates", texts)
     new = [i for i, t in enumerate(texts) if t not in known]
     unread = [texts[i] for i in new if texts[i] not in words]
     words = words | dict(zip(unread, encode_words(self.bi, unread)[1]))
-    fresh = dict(zip([texts[i] for i in new], self._found([texts[i] for i in new], vectors[new], [words[texts[i]] for i in new]) if new else []))
+    some = [texts[i] for i in new]
+    fresh = dict(zip(some, self._found(some, vectors[new], [words[t] for t in some], (marked[0][new], marked[1][new])) if new else []))
     self.memory.keep("candidates", fresh)
     parts = [known.get(t) or fresh[t] for t in texts]
     columns = ["row", "vote", *[f for f in RETRIEVED if f != "gate"]]
@@ -365,11 +376,12 @@ def _gated(
     self: Matcher,
     ads: list[list[str]],  # each ad's sentences
     vectors: np.ndarray,  # float32 [n sentences of all ads, dim]
+    marked: tuple[np.ndarray, np.ndarray],  # the marked lines near each sentence, of `_neighbours`
 ) -> np.ndarray:  # float64 [n sentences], log-odds that each asks for anything
     "The gate's score of each sentence in its place."
     if self.examples is None or not self.config.get("gate") or not len(vectors):
         return np.zeros(len(vectors))
-    seen, ends = np.column_stack([vectors, asking(self.examples, vectors)]), np.cumsum([0, *map(len, ads)])
+    seen, ends = np.column_stack([vectors, asking(self.examples, marked)]), np.cumsum([0, *map(len, ads)])
     return gate_scores(self.config["gate"], np.concatenate([context(ad, seen[s:e]) for ad, s, e in zip(ads, ends, ends[1:]) if len(ad)]))
 
 
@@ -405,14 +417,15 @@ def score(
     texts, numbers = _distinct([s for ad in ads for s in ad])
     words = {}
     flat = self._vectors(texts, words)[numbers] if vectors is None else vectors
-    gate = self._gated(ads, flat)
+    marked = self._neighbours(flat)
+    gate = self._gated(ads, flat, marked)
     sizes = np.repeat([len(ad) for ad in ads], [len(ad) for ad in ads]).astype(int)
     kept = np.flatnonzero(~self.dropped(gate, sizes)) if gated else np.arange(len(gate))
     asked = np.unique(numbers[kept])  # the texts that any ad's gate lets through
     some = [texts[i] for i in asked]
     first = np.full(len(texts), -1)
     first[numbers[::-1]] = np.arange(len(numbers))[::-1]  # where each text stands first
-    found = self.candidates(some, flat[first[asked]], words)
+    found = self.candidates(some, flat[first[asked]], words, (marked[0][first[asked]], marked[1][first[asked]]))
     sentence, out = _expand(found, np.asarray(np.searchsorted(asked, numbers[kept])))
     ad, sentence_no = _places(ads)[:, kept][:, sentence]
     out |= dict(ad=ad, sentence_no=sentence_no, gate=gate[kept][sentence], cross=np.full(len(sentence), np.nan), title=np.zeros(len(sentence), np.float32))
