@@ -72,10 +72,11 @@ def candidates(
     who: str,  # is asked
     days: float = 14,  # back from now
     now: datetime | None = None,
+    keyed: bool = False,  # has everybody a key? then verdicts that came without one hide no ad
 ) -> pd.DataFrame:  # of `offered`, in the order in which they are offered
     "The ads that somebody may be asked about."
     db, since = open_log(folder), log_time((now or datetime.now(timezone.utc)) - timedelta(days=days))
-    chosen, judged = offered(db, since), db.sql("select distinct job_id, who from verdicts").df()
+    chosen, judged = offered(db, since), db.sql(f"select distinct job_id, who from all_feedback {'where authenticated' if keyed else ''}").df()
     others = {j for j in judged.job_id[judged.who != who] if _hashed("shared", j) >= SHARED}
     left = chosen[~chosen.job_id.isin(set(judged.job_id[judged.who == who]) | others)]
     return left.assign(place=[_hashed(who, j) for j in left.job_id]).sort_values("place").drop(columns="place").reset_index(drop=True)

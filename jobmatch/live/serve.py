@@ -505,7 +505,7 @@ def run_serve(
     sink = kafka_sink(bootstrap_servers, settings) if bootstrap_servers else file_sink(folder)
     reviewing = Reviewing(_load(model), sink, folder if keep_texts else None, threshold=threshold, top_n=top_n)
     if review:
-        reviewing.draw = _drawing(folder, offered, reviewing.names, bootstrap_servers, settings)
+        reviewing.draw = _drawing(folder, offered, reviewing.names, bootstrap_servers, settings, keyed=known is not None)
     server = _server(make_app(reviewing, offered, known, max_body, per_minute, hosts))
     log("serving", address=f"http://{host}:{listening.getsockname()[1]}/", model_version=reviewing.matcher.model_version)
     server.run([listening])
@@ -543,12 +543,12 @@ def _server(app: FastAPI) -> "uvicorn.Server":
     return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
 
 # %% ../../nbs/live/serve.ipynb #23a88b22
-def _drawing(folder: str, offered: list[dict], names: dict[str, str], bootstrap_servers: str, client: dict) -> Callable[[str], dict | None]:
+def _drawing(folder: str, offered: list[dict], names: dict[str, str], bootstrap_servers: str, client: dict, keyed: bool) -> Callable[[str], dict | None]:
     "What draws an ad for somebody."
     from jobmatch.live.review import candidates, next_ad, text_of
 
     texts = {ad["job_id"]: ad["text"] for ad in offered}
-    return lambda who: next_ad(candidates(folder, who), lambda ad: text_of(ad, texts, bootstrap_servers, client), names)
+    return lambda who: next_ad(candidates(folder, who, keyed=keyed), lambda ad: text_of(ad, texts, bootstrap_servers, client), names)
 
 
 def _listen(host: str, port: int) -> "socket.socket":
