@@ -28,6 +28,7 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from .metrics import least_probability
 from .runs import digest, read_json, resolve, versions, write_atomic, write_json
 from .runtimes import served_version, usable
 from .schema import JOB_FILES, DataError, Match, Piece, Problem, iter_jobs
@@ -408,10 +409,8 @@ def make_plan(
     "All that decides the matches."
     facts = read_json(model / "matcher.json")
     version = served_version(facts, usable(facts.get("runtime", {}), device))
-    if threshold is None:  # as in `Matcher.match_each`: a number of matches replaces the model's own threshold
-        threshold = facts["thresholds"]["job"] if top_n is None else 0.0
     inputs = [dict(file=name, bytes=p.stat().st_size, sha256=digest(p)) for p, name in zip(files, file_names(files))]
-    return dict(model_version=version, taxonomy_version=facts["taxonomy_version"], threshold=threshold, top_n=top_n,
+    return dict(model_version=version, taxonomy_version=facts["taxonomy_version"], threshold=least_probability(facts["thresholds"]["job"], threshold, top_n), top_n=top_n,
                 columns=columns or {}, shard_size=shard_size, inputs=inputs)
 
 

@@ -45,7 +45,7 @@ def _sentence_gold(sentences: pd.DataFrame, placed: pd.DataFrame) -> list[list[s
 
 def split_set(
     data: Path,  # a run's data folder
-    split: str,  # dev or golden
+    split: str,  # train, dev or golden
 ) -> EvalSet:
     "The sentences and jobs of one split with their gold."
     sentences, labels, attributes = (read_frame(Path(data) / f"{n}.parquet") for n in ("sentences", "labels", "attributes"))

@@ -24,7 +24,7 @@ from .encoders import best_device, encode_words, load_bi, load_cross, pack_ad, s
 from .examples import Examples, asking, neighbours, rows_by_mark, votes
 from .late import NameWords, embed_names, late_scores, telling_tokens
 from .lexicon import Lexicon, build_lexicon, cover, exact_forms
-from .metrics import apply_calibration
+from .metrics import apply_calibration, least_probability
 from .pages import Matches
 from .ranking import FEW, RETRIEVED, context, gate_drops, gate_scores, leading, merged, pool, ranked_probability, similar, token_scores
 from .runs import digest, read_frame, read_json, resolve, write_frame, write_json
@@ -121,18 +121,6 @@ def taxonomy_version(self: Matcher) -> str:
 def threshold(self: Matcher) -> float:
     "The probability from which a match counts, chosen on dev jobs."
     return self.config["thresholds"]["job"]
-
-
-@patch
-def least(
-    self: Matcher,
-    threshold: float | None,  # what the caller asked for
-    top_n: int | None,
-) -> float:
-    "The probability from which matches are given: the threshold if one is asked for, none if only a number is, else the one chosen on dev."
-    if threshold is not None:
-        return threshold
-    return self.threshold if top_n is None else 0.0
 
 # %% ../../nbs/core/matcher.ipynb #a4a76a78
 def _attributes(attributes: pd.DataFrame) -> pd.DataFrame:
@@ -571,7 +559,7 @@ def match_each(
     top_n: int | None = None,  # at most this many an ad; alone, it replaces the threshold
 ) -> Iterator[list[Match]]:  # for each ad in order, best first
     "Match a stream of ads; memory does not grow with their number."
-    least, ads = self.least(threshold, top_n), iter(ads)
+    least, ads = least_probability(self.threshold, threshold, top_n), iter(ads)
     while window := list(islice(ads, WINDOW)):
         yield from self._window([j for j, _ in window], [t for _, t in window], None, None, least, top_n)
 
@@ -592,7 +580,7 @@ def match(
 
     texts = [texts] if isinstance(texts, str) else list(texts)
     job_ids = [str(i) for i in range(len(texts))] if job_ids is None else job_ids
-    least = self.least(threshold, top_n)
+    least = least_probability(self.threshold, threshold, top_n)
     out: list[list[Match]] = []
     with tqdm(total=len(texts), desc="match", unit="ad", disable=not progress) as bar:
         for i in range(0, len(texts), WINDOW):
