@@ -1,7 +1,7 @@
-"""Render README.md from nbs/index.ipynb: python scripts/readme.py [--check | --run outputs/esco]
+"""Render README.md from nbs/index.ipynb: python scripts/readme.py [--check | --run outputs/esco [outputs/seed2 …]]
 
-With --run, the figures of a finished run and an example of its matches are first written into the notebook, between the comments that
-mark their places.
+With --run, the figures of a finished run, or the means of several, and an example of the first one's matches are first written into the notebook, between the comments
+that mark their places.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean
 
 from jobmatch.core.runs import is_current, read_json, resolve, write_atomic
 
@@ -47,10 +48,16 @@ COLUMNS = {"TECH, RP@5": "tech_validation{}.rp@5", "HOUSE, RP@5": "house_validat
 SYSTEMS = {"all-MiniLM-L6-v2 as it comes": "_stock", "our bi-encoder alone": "_trained", "**jobmatch**, the whole pipeline": ""}
 
 
-def metrics(run: Path) -> str:
-    "A row a system, a column a set; what was not measured is left out."
+def figures_of(run: Path) -> dict[str, float]:
+    "By system and set: the pipeline's, the bi-encoder's (`_trained`) and the stock one's (`_stock`)."
     figures, alone = (read_json(run / s / "metrics.json") for s in ("full_pipeline", "bi_eval"))
-    figures |= {k.replace(".", "_trained.", 1) if "_stock." not in k else k: v for k, v in alone.items()}
+    return figures | {k.replace(".", "_trained.", 1) if "_stock." not in k else k: v for k, v in alone.items()}
+
+
+def metrics(*runs: Path) -> str:
+    "A row a system, a column a set, the means of the runs; what was not measured in all of them is left out."
+    of_run = [figures_of(run) for run in runs]
+    figures = {k: mean(f[k] for f in of_run) for k in of_run[0] if all(k in f for f in of_run)}
     rows = [[name, *(figures.get(key.format(suffix)) for key in COLUMNS.values())] for name, suffix in SYSTEMS.items()]
     speed = ROOT / "benchmarks" / "speed.json"
     other = {r["system"]: r for r in read_json(speed)["rows"]} if speed.is_file() else {}
@@ -70,15 +77,16 @@ def example(run: Path) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only say whether README.md is up to date")
-    parser.add_argument("--run", help="a finished run, whose figures and matches are filled in")
+    parser.add_argument("--run", nargs="+", help="finished runs: the means of their figures and the matches of the first are filled in")
     args = parser.parse_args()
     notebook = json.loads(INDEX.read_text(encoding="utf-8"))
     if args.run:
-        run = resolve(args.run)
-        if not is_current(run / "full_pipeline"):
-            sys.exit(f"readme: {run} is not a finished run; make it with: jobmatch run --run {args.run}")
-        fill(notebook, "metrics", metrics(run))
-        fill(notebook, "example", example(run))
+        runs = [resolve(run) for run in args.run]
+        for run in runs:
+            if not is_current(run / "full_pipeline"):
+                sys.exit(f"readme: {run} is not a finished run; make it with: jobmatch run --run {run}")
+        fill(notebook, "metrics", metrics(*runs))
+        fill(notebook, "example", example(runs[0]))
         text = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
         write_atomic(INDEX, lambda p: p.write_text(text, encoding="utf-8"))
     target, made = ROOT / "README.md", render(notebook)

@@ -19,7 +19,7 @@ from cachetools import LRUCache
 from fastcore.basics import patch
 
 from . import splitting
-from .ann import build_index, load_index, save_index, search, to_device
+from .ann import EXACT, GRAPH_FROM, build_graph, build_index, load_index, save_index, search, to_device
 from .encoders import best_device, encode_words, load_bi, load_cross, pack_ad, score_pairs
 from .examples import Examples, asking, neighbours, rows_by_mark, votes
 from .late import NameWords, embed_names, late_scores, telling_tokens
@@ -81,6 +81,7 @@ class Matcher:
     nlp: Any  # spaCy pipeline that splits sentences
     config: dict  # of matcher.json: top_k, read_from, rankers, gate, gate_from, gate_from_few, job, thresholds, level, versions
     examples: Examples | None = None  # marked lines of train ads, where there are any
+    graph: Any = None  # FAISS graph of the names, which answers words; None: the index does
     runtime: dict = field(default_factory=dict)  # what computes, of `core.runtimes`, by encoder; empty: what the folder was fitted with
     memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
 
@@ -93,11 +94,6 @@ class Matcher:
     def telling(self) -> np.ndarray:
         "bool [size of the vocabulary]: the tokens that bring names, of `telling_tokens`."
         return telling_tokens(self.bi.tokenizer)
-
-    @property
-    def dim(self) -> int:
-        "Length of a sentence's vector."
-        return self.index.d
 
     @cached_property
     def example_rows(self) -> np.ndarray:
@@ -115,6 +111,12 @@ def model_version(self: Matcher) -> str:
 def taxonomy_version(self: Matcher) -> str:
     "Names the attributes."
     return self.config["taxonomy_version"]
+
+
+@patch(as_prop=True)
+def dim(self: Matcher) -> int:
+    "Length of a sentence's vector."
+    return self.index.d
 
 
 @patch(as_prop=True)
@@ -146,7 +148,8 @@ def make_matcher(
     vectors, words = embed_names(bi, table.name.tolist(), progress)
     taxonomy = (table.taxonomy + " " + table.taxonomy_version).str.strip()
     config = config | dict(taxonomy_version="; ".join(sorted(set(taxonomy) - {""})))
-    return Matcher(bi, cross, build_index(vectors), words, table, build_lexicon(table), nlp or splitting.load_nlp(), config, examples)
+    graph = build_graph(vectors) if GRAPH_FROM <= len(vectors) <= EXACT else None
+    return Matcher(bi, cross, build_index(vectors), words, table, build_lexicon(table), nlp or splitting.load_nlp(), config, examples, graph)
 
 
 def frequencies(
@@ -195,8 +198,10 @@ def load(
     _check_gate(config.get("gate"), index.d, folder)
     models = dict(bi=load_bi(str(folder / "bi"), device)) | (dict(cross=load_cross(str(folder / "cross"), device)) if config["rankers"]["read"] else {})
     runtime = use_runtime(models, folder / "openvino", config.get("runtime", {}), device)
+    examples = Examples.load(path) if (path := folder / "examples.npz").is_file() else None
+    graph = load_index(path) if (path := folder / "graph.faiss").is_file() and device == "cpu" else None  # a GPU compares all names as fast
     matcher = cls(models["bi"], models.get("cross"), index, NameWords.load(folder / "words.npz"), attributes, build_lexicon(attributes),
-                  splitting.load_nlp(str(folder / "spacy")), config, Examples.load(path) if (path := folder / "examples.npz").is_file() else None, runtime)
+                  splitting.load_nlp(str(folder / "spacy")), config, examples, graph, runtime)
     matcher.names = index.reconstruct_n(0, index.ntotal)  # a GPU's index does not give them back
     matcher.index = to_device(index, device)
     return matcher
@@ -220,6 +225,8 @@ def save(
         shutil.copytree(source, tmp / part)
     write_frame(self.attributes, tmp / "attributes.parquet")
     save_index(self.index, tmp / "attributes.faiss")
+    if self.graph is not None:
+        save_index(self.graph, tmp / "graph.faiss")
     self.words.save(tmp / "words.npz")
     if self.examples is not None:
         self.examples.save(tmp / "examples.npz")
@@ -292,7 +299,8 @@ def _nearest(self: Matcher, texts: list[str], vectors: np.ndarray, words: list[n
     tokens = tokenizer([prompt + t for t in texts], truncation=True, max_length=self.bi.max_seq_length)["input_ids"]
     some = [w[self.telling[ids]] for w, ids in zip(words, tokens)]
     ends = np.cumsum([0, *map(len, some)])
-    by_word, whole = search(self.index, np.concatenate(some), WORD_K)[1], search(self.index, vectors, self.config["top_k"])[1]
+    by_word = search(self.index if self.graph is None else self.graph, np.concatenate(some), WORD_K)[1]
+    whole = search(self.index, vectors, self.config["top_k"])[1]
     return [np.concatenate([w, by_word[s:e].ravel()]) for w, s, e in zip(whole, ends, ends[1:])]
 
 # %% ../../nbs/core/matcher.ipynb #0c67ee78
