@@ -26,7 +26,7 @@ run: .venv/installed
 	@$(BIN)/jobmatch match examples/ads/* --model $(RUN)/model --top-n 5
 
 quick: RUN := outputs/quick
-quick: SETTINGS := -p epochs=0
+quick: SETTINGS := -p epochs=0 -p cross_data.max_sentences=300 -p cross_data.max_lines=0
 quick: run
 
 best: RUN := outputs/best

@@ -27,7 +27,7 @@ from jobmatch.core.metrics import best_threshold, bootstrap, threshold_sweep
 from jobmatch.core.ranking import out_of_fold
 from jobmatch.core.runs import resolve, write_json
 from jobmatch.core.training import fit
-from jobmatch.cross_data import draw_negatives, hard_candidates, rank_attributes, sentence_texts, text_pairs
+from jobmatch.cross_data import attribute_ranker, draw_negatives, hard_candidates, sentence_texts, text_pairs
 from jobmatch.cross_train import pair_metrics, precision_on_dev
 from jobmatch.full_pipeline import score_set
 
@@ -67,7 +67,7 @@ def training_sets(run: Path, encoder, sentences: int, seed: int) -> dict[str, pd
     attributes, ids, jobs = train.attributes, train.attributes.attribute_id.to_numpy(), train.jobs.to_dict()
     row_of = {a: i for i, a in enumerate(ids)}
     texts = sentence_texts(train.sentences, sentences, 1.0, seed)
-    ranked = rank_attributes(encoder, attributes, texts.text.tolist(), 100)
+    ranked = attribute_ranker(encoder, attributes, 100)(texts.text.tolist())
     gold = [{row_of[a] for a in g} for g in texts.gold]
     sets = {"ours": draw_negatives(hard_candidates(texts, ranked, ids, jobs, near=12), gold, NEGATIVES, seed)}
     judges = {"mined": None} | ({"mined, judged": run / "cross_train" / "model"} if (run / "cross_train" / "run.json").is_file() else {})

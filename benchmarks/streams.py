@@ -111,7 +111,7 @@ def trace(
 ) -> pd.DataFrame:  # a row an ad: job_id, store_hit, matches; arrived, written (s since the first arrival); latency (s)
     "Follow the ads in a stream from `jobs` to `match-log`, the first time that each was matched."
     arrived = {r.address: r.timestamp for r in read_topic(JOBS, bootstrap_servers, client)}
-    logged = [(r.timestamp, decode(LOG, r.value)) for r in read_topic(LOG, bootstrap_servers, client)]
+    logged = [(r.timestamp, decode(LOG, r.value)) for r in read_topic(LOG, bootstrap_servers, client) if r.value is not None]
     rows = [dict(job_id=d["job_id"], store_hit=d["store_hit"], matches=len(d["scores"]), written=t, at=f"{d['topic']}/{d['partition']}/{d['offset']}")
             for t, d in logged]
     df = pd.DataFrame(rows, columns=["job_id", "store_hit", "matches", "written", "at"]).sort_values("written").drop_duplicates("at")

@@ -216,7 +216,7 @@ def _brief(error: "papermill.PapermillExecutionError", lines: int = 8) -> str:
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for part in error.traceback for line in part.splitlines()]
     arrows = [line.strip() for line in plain if line.startswith("---->")]
     said = textwrap.shorten(error.evalue, 1000, placeholder=" …") if "\n" not in error.evalue else "\n".join(error.evalue.splitlines()[:lines])
-    return f"{error.ename}: {said}" + "".join(f"\n  {a}" for a in arrows[:1])
+    return said if error.ename == "DataError" else f"{error.ename}: {said}" + "".join(f"\n  {a}" for a in arrows[:1])  # of the input, not of the cell
 
 # %% ../nbs/cli.ipynb #cd36f3f7
 def run_stages(
@@ -540,13 +540,15 @@ def bulk_command(args: argparse.Namespace) -> int:
         from jobmatch.core.bulk_ray import on_ray, ray_devices
 
         engine, devices = on_ray, ray_devices
+    path = Path(args.out) / "manifest.json"
+    before = read_json(path) if path.is_file() else None
     try:
         with redirect_stdout(sys.stderr):  # the readers say which encodings they took
             manifest = bulk(args.inputs, args.out, _where(args.model), devices(args.device), args.threshold, args.top_n, columns,
                             args.shard_size, engine, progress=True)
     except WorkerDied as e:
         return _complain(e, 1)
-    print(_told(Path(args.out), manifest))
+    print(_told(Path(args.out), manifest) + ("\nall of it was done before: nothing was left to do" if manifest == before else ""))
     return 0
 
 
@@ -701,7 +703,9 @@ def key_command(args: argparse.Namespace) -> int:
     "Make a person's key for the review page."
     from jobmatch.live.serve import new_key
 
+    had = args.name in (read_json(path) if (path := resolve(args.keys)).is_file() else {})
     print(new_key(args.name, args.keys))
+    print(f"only its hash is kept, in {args.keys}" + (f"; the key that {args.name} had before works no longer" if had else ""), file=sys.stderr)
     return 0
 
 # %% ../nbs/cli.ipynb #973f3ae5
@@ -937,7 +941,8 @@ def registry_command(args: argparse.Namespace) -> int:
             set_alias(*args.words)
     except (OSError, LookupError) as e:
         raise UsageError(str(e)) from None
-    print(versions().to_string(index=False))
+    table = versions()
+    print("no model is registered; register one: jobmatch registry register MODEL champion" if table.empty else table.to_string(index=False))
     return 0
 
 # %% ../nbs/cli.ipynb #4a8a555d
@@ -990,6 +995,26 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 # %% ../nbs/cli.ipynb #ee5de5cb
+def _mistakes() -> tuple[type[Exception], ...]:
+    "The errors that speak to the user; any other keeps its traceback, for it is ours."
+    schema = sys.modules.get("jobmatch.core.schema")  # who has not loaded it cannot have met its error
+    return (UsageError, FileNotFoundError, PermissionError, *([schema.DataError] if schema else []))
+
+
+def _extra_with(module: str) -> str:
+    "The extra that installs a module, empty if none does."
+    from importlib.metadata import requires
+
+    needs = [line.partition(";") for line in requires("jobmatch") or []]
+    found = [re.search(r"extra == ['\"](\w+)", condition) for name, _, condition in needs if re.split(r"[^\w-]", name.replace("_", "-"))[0] == module.replace("_", "-")]
+    return next((extra[1] for extra in found if extra), "")
+
+
+def _complain(what: object, status: int) -> int:
+    print(f"jobmatch: {what}", file=sys.stderr)
+    return status
+
+# %% ../nbs/cli.ipynb #3c9a52d7
 def main(
     argv: list[str] | None = None,  # the command line's words; None: those the process got
 ) -> int:  # 0; 1: a stage failed; 2: a mistake in the call or the input; 130: interrupted
@@ -1007,19 +1032,13 @@ def main(
         return 0
     except _mistakes() as e:
         return _complain(e, 2)
+    except ModuleNotFoundError as e:
+        extra = _extra_with(e.name or "")
+        if not extra:
+            raise
+        return _complain(f"{args.command} needs {e.name}, which the extra `{extra}` brings: pip install 'jobmatch[{extra}]', or in a clone pip install -e '.[{extra}]' -c constraints.txt", 2)
     except KeyboardInterrupt:
         return _complain("stopped; the same command goes on from here", 130)
-
-
-def _mistakes() -> tuple[type[Exception], ...]:
-    "The errors that speak to the user; any other keeps its traceback, for it is ours."
-    schema = sys.modules.get("jobmatch.core.schema")  # who has not loaded it cannot have met its error
-    return (UsageError, FileNotFoundError, PermissionError, *([schema.DataError] if schema else []))
-
-
-def _complain(what: object, status: int) -> int:
-    print(f"jobmatch: {what}", file=sys.stderr)
-    return status
 
 # %% ../nbs/cli.ipynb #09a38763
 if __name__ == "__main__" and "get_ipython" not in globals():

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEXICON_WEIGHT', 'draw_negatives', 'random_rows', 'text_pairs', 'sentence_texts', 'line_texts', 'guessed_texts',
-           'job_texts', 'rank_attributes', 'hard_candidates', 'split_pairs', 'make_pairs']
+           'job_texts', 'attribute_ranker', 'hard_candidates', 'split_pairs', 'make_pairs']
 
 # %% ../nbs/03_cross_data.ipynb #ab7f8a2a
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,21 +124,25 @@ def job_texts(
 LEXICON_WEIGHT = 0.35  # of cover beside the cosine
 
 
-def rank_attributes(
+def attribute_ranker(
     encoder: "sentence_transformers.SentenceTransformer",
     attributes: pd.DataFrame,  # name, aliases
-    texts: list[str],
     top_k: int,
-) -> np.ndarray:  # int [n texts, top_k], attribute rows by rank
-    "The attributes that cosines and lexicon together rank first for each text."
-    (names, words), lexicon, out, k = embed_names(encoder, attributes.name.tolist()), build_lexicon(attributes), [], min(top_k, len(attributes))
-    for i in tqdm(range(0, len(texts), 256), desc="rank attributes", unit="batch"):
-        vectors, sentences = encode_words(encoder, some := texts[i : i + 256])
-        scores = vectors @ names.T + LEXICON_WEIGHT * cover(lexicon, some)
-        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        near = np.take_along_axis(scores, best, axis=1) + np.stack([late_scores(s, words, rows) for s, rows in zip(sentences, best)])
-        out.append(np.take_along_axis(best, np.argsort(-near, axis=1), axis=1))
-    return np.concatenate(out) if out else np.zeros((0, k), dtype=int)
+) -> Callable[[list[str]], np.ndarray]:  # texts → int [n texts, top_k], attribute rows by rank
+    "What ranks the attributes for texts, by cosines and lexicon together."
+    (names, words), lexicon, k = embed_names(encoder, attributes.name.tolist()), build_lexicon(attributes), min(top_k, len(attributes))
+
+    def rank(texts: list[str]) -> np.ndarray:
+        out = []
+        for i in tqdm(range(0, len(texts), 256), desc="rank attributes", unit="batch"):
+            vectors, sentences = encode_words(encoder, some := texts[i : i + 256])
+            scores = vectors @ names.T + LEXICON_WEIGHT * cover(lexicon, some)
+            best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+            near = np.take_along_axis(scores, best, axis=1) + np.stack([late_scores(s, words, rows) for s, rows in zip(sentences, best)])
+            out.append(np.take_along_axis(best, np.argsort(-near, axis=1), axis=1))
+        return np.concatenate(out) if out else np.zeros((0, k), dtype=int)
+
+    return rank
 
 # %% ../nbs/03_cross_data.ipynb #0458ddcc
 def _banned(texts: pd.DataFrame, jobs: dict[str, set]) -> list[set]:
@@ -152,7 +155,7 @@ def _banned(texts: pd.DataFrame, jobs: dict[str, set]) -> list[set]:
 
 def hard_candidates(
     texts: pd.DataFrame,  # job_id, text, gold, complete
-    ranked: np.ndarray,  # of `rank_attributes`
+    ranked: np.ndarray,  # of `attribute_ranker`
     ids: np.ndarray,  # attribute id of each row
     jobs: dict[str, set],  # gold of each job
     near: int,
@@ -166,10 +169,10 @@ def hard_candidates(
 
 # %% ../nbs/03_cross_data.ipynb #4bdbc007
 def _job_candidates(
-    ranked: np.ndarray,  # of `rank_attributes`, for each of the texts
+    ranked: np.ndarray,  # of `attribute_ranker`, for each of the texts
     texts: pd.DataFrame,  # job_id
     whole: pd.DataFrame,  # job_id, text, all_gold
-    rank: Callable[[list[str]], np.ndarray],  # `rank_attributes` for more texts
+    rank: Callable[[list[str]], np.ndarray],  # of `attribute_ranker`
     ids: np.ndarray,  # attribute id of each row
     top_k: int,
 ) -> list[list[int]]:
@@ -226,8 +229,8 @@ def _job_pairs(
     eval_set: EvalSet,
     texts: pd.DataFrame,
     labels: pd.DataFrame,  # of the split
-    ranked: np.ndarray,  # of `rank_attributes`, for each of the texts
-    rank: Callable[[list[str]], np.ndarray],  # `rank_attributes` for more texts
+    ranked: np.ndarray,  # of `attribute_ranker`, for each of the texts
+    rank: Callable[[list[str]], np.ndarray],  # of `attribute_ranker`
     encoder: "sentence_transformers.SentenceTransformer",
     s: dict,
 ) -> pd.DataFrame:
@@ -243,11 +246,12 @@ def split_pairs(
     data: Path,  # the run's data folder
     split: str,  # train or dev
     encoder: "sentence_transformers.SentenceTransformer",
+    rank: Callable[[list[str]], np.ndarray],  # of `attribute_ranker`
     settings: dict,  # the stage's parameters
 ) -> pd.DataFrame:  # text, passage, label, job_id, attribute_id, level, kind
     "Pairs of one split."
     eval_set, samples = split_set(data, split), read_frame(data / f"{split}_samples_final.parquet")
-    texts, rank = _texts(data, split, eval_set, samples, settings), partial(rank_attributes, encoder, eval_set.attributes, top_k=settings["top_k"])
+    texts = _texts(data, split, eval_set, samples, settings)
     ranked = rank(texts.text.tolist())
     if settings["level"] == "sentence":
         pairs = _sentence_pairs(eval_set, texts, samples, ranked, settings)
@@ -280,8 +284,9 @@ def make_pairs(
 
     def work(out: Path) -> dict[str, float]:
         encoder, counts = load_bi(str(folder / "bi_train" / "model")), {}
+        rank = attribute_ranker(encoder, read_frame(data / "attributes.parquet"), top_k)
         for split in ("train", "dev"):
-            pairs = split_pairs(data, split, encoder, params).sample(frac=1, random_state=seed)
+            pairs = split_pairs(data, split, encoder, rank, params).sample(frac=1, random_state=seed)
             for name, table in ((split, pairs), (f"{split}_small", pairs.head(small))):
                 for suffix in (".parquet", ".pkl"):
                     write_frame(table.reset_index(drop=True), out / f"{name}{suffix}")

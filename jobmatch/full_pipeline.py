@@ -297,12 +297,14 @@ def ladder(
     steps, probability, unit = (LADDER, _ranked, "sentence_no") if level == "sentence" else (AD_LADDER, _calibrated, "job_id")
     gold = sets["golden"].sentences.gold if level == "sentence" else sets["golden"].jobs
     by_job, rows, before = gold.map(len).groupby(sets["golden"].sentences.job_id if level == "sentence" else gold.index).sum(), [], None
-    f1 = lambda t, i: 2 * t.hits.iloc[i].sum() / max(t.taken.iloc[i].sum() + by_job.iloc[i].sum(), 1)
+    n_gold = by_job.to_numpy()
+    f1 = lambda t, i: 2 * t["hits"][i].sum() / max(t["taken"][i].sum() + n_gold[i].sum(), 1)
     for step, features in steps.items():
         of_dev, p = probability(dev, golden, features)
         taken = p >= best_threshold(threshold_sweep(of_dev, dev.hit, sets["dev"].n_gold[level]))
-        table = pd.DataFrame(dict(job_id=golden.job_id, taken=taken, hits=taken & golden.hit)).groupby("job_id").sum().reindex(by_job.index).fillna(0)
-        row = dict(step=step, precision=table.hits.sum() / max(table.taken.sum(), 1), recall=table.hits.sum() / by_job.sum(), f1=f1(table, np.arange(len(by_job))))
+        counts = pd.DataFrame(dict(job_id=golden.job_id, taken=taken, hits=taken & golden.hit)).groupby("job_id").sum().reindex(by_job.index).fillna(0)
+        table = {c: counts[c].to_numpy() for c in counts}
+        row = dict(step=step, precision=table["hits"].sum() / max(table["taken"].sum(), 1), recall=table["hits"].sum() / n_gold.sum(), f1=f1(table, slice(None)))
         row["rp@5"] = report(golden.assign(score=p), unit, gold, 0.5, ks=(5,))["rp@5"]
         if before is not None:
             low, high = bootstrap(by_job.index, lambda i: f1(table, i) - f1(before, i), seed=seed)
@@ -390,9 +392,11 @@ def _bi_probed(bi, sentences: pd.DataFrame, names: list[str]) -> dict[str, float
     row = dict(a_second=rate(lambda: encode_words(bi, texts[:128]), min(128, len(texts))))
     if not sentences.gold.map(len).any():
         return row
-    (vectors, name_words), (whole, words), everyone = embed_names(bi, names), encode_words(bi, texts), np.arange(len(names))
-    scores = whole @ vectors.T + np.stack([late_scores(w, name_words, everyone) for w in words])
-    return row | dict(quality=ranking_metrics(np.argsort(-scores, axis=1)[:, :5].tolist(), sentences.gold.tolist(), (5,))["rp@5"])
+    (vectors, name_words), (whole, words), ranked = embed_names(bi, names), encode_words(bi, texts), []
+    for cosines, text in zip(whole @ vectors.T, words):
+        near = np.argsort(-cosines, kind="stable")[:100]
+        ranked.append(near[np.argsort(-cosines[near] - late_scores(text, name_words, near), kind="stable")[:5]].tolist())
+    return row | dict(quality=ranking_metrics(ranked, sentences.gold.tolist(), (5,))["rp@5"])
 
 
 def _cross_probed(cross, pairs: pd.DataFrame) -> dict[str, float]:
@@ -501,6 +505,7 @@ def _fitted(folder: Path, top_k: int, threshold: float | None, runtime: str, con
     gated = replace(matcher, examples=examples, config=matcher.config | fit_gate_on(examples, own, sets, vectors))
     del sets["train"], vectors
     reading = replace(gated, config=gated.config | fit_prior(score_set(gated, sets["dev"]), sets["dev"]))
+    reading.memory = gated.memory  # dev's vectors and candidates, which stay as they are
     dev = score_set(reading, sets["dev"], fitting=True)
     fitted, jobs = calibrate(reading, dev, sets["dev"], threshold)
     return replace(reading, config=reading.config | fitted), sets, dict(sentence=dev, job=jobs), cosine_thresholds(dev, sets["dev"])

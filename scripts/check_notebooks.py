@@ -75,8 +75,10 @@ def _stage_call(sources: list[str], cells: list[str]) -> Iterator[str]:
     arguments = stages[0].args
     defaults = dict(zip([a.arg for a in arguments.args][::-1], arguments.defaults[::-1]))
     wanted = {a.arg: (ast.unparse(a.annotation), ast.unparse(defaults[a.arg])) for a in arguments.args if a.arg in defaults}
-    lines = [line for line in ast.parse(cells[0]).body if isinstance(line, ast.AnnAssign)]
-    found = {line.target.id: (ast.unparse(line.annotation), ast.unparse(line.value)) for line in lines if line.target.id != "run"}
+    lines = ast.parse(cells[0]).body
+    found = {line.target.id: (ast.unparse(line.annotation), ast.unparse(line.value)) for line in lines if isinstance(line, ast.AnnAssign) and line.target.id != "run"}
+    plain = {line.targets[0].id: ast.unparse(line.value) for line in lines if isinstance(line, ast.Assign)}
+    found |= {name: (wanted.get(name, ("",))[0], value) for name, value in plain.items() if value == "None"}  # papermill does not read `float | None`
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             yield f"parameter {name}: the cell has {found.get(name)}, {called[1]} has {wanted.get(name)}; make them the same"

@@ -1,15 +1,30 @@
-"""Take what the stages showed in a run into the notebooks of the repository: python scripts/outputs.py [--run outputs/esco]
+"""Store outputs in the notebooks of the repository, for the documentation to show:
 
-So the documentation shows the tables and plots of the full run rather than those of a test-sized one. A cell is recognised by its
-source; progress bars, displays without content and notes on standard error are left behind.
+    python scripts/outputs.py [--run outputs/esco]      in the stages' (00 to 05): what they showed in a full run
+    python scripts/outputs.py nbs/live/log.ipynb …      in the notebooks that are named: what they show at the size of the tests
+    python scripts/outputs.py --others                  in all but the stages
+
+A cell is recognised by its source; progress bars, displays without content and notes on standard error are left behind. A notebook that would then break a rule, for instance by a
+path of this machine in an output, stays as it was.
 """
 
 import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import nbformat
+from check_notebooks import check, notebooks
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from jobmatch.core.runs import resolve, root, write_atomic
+
+STAGES = "0[0-5]_*.ipynb"
+ELSEWHERE = ("index.ipynb", "explore.ipynb", "model_card.ipynb")  # made by other scripts, or for whoever opens it
 
 
 def _is_result(output: nbformat.NotebookNode) -> bool:
@@ -35,17 +50,49 @@ def take_outputs(kept: nbformat.NotebookNode, executed: nbformat.NotebookNode) -
     return n
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", default="outputs/esco", help="a run that `jobmatch run` made")
-    folder = resolve(parser.parse_args().run) / "notebooks"
-    for path in sorted(folder.glob("0[0-5]_*.ipynb")):
-        target = root() / "nbs" / path.name
-        kept = nbformat.read(target, as_version=4)
-        n = take_outputs(kept, nbformat.read(path, as_version=4))
+def execute(path: Path) -> nbformat.NotebookNode:
+    "A notebook as it runs in the tests, without the cells that are not run there."
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [c for c in notebook.cells if "#| eval: false" not in c.source]
+    os.environ |= {"JOBMATCH_TINY": "1", "TOKENIZERS_PARALLELISM": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+
+
+def store(target: Path, executed: nbformat.NotebookNode) -> list[str]:
+    "Put the outputs into a notebook of the repository, unless it would then break a rule; the problems."
+    kept = nbformat.read(target, as_version=4)
+    n = take_outputs(kept, executed)
+    with tempfile.TemporaryDirectory() as d:
+        tried = Path(d) / target.parent.name / target.name
+        tried.parent.mkdir()
+        nbformat.write(kept, tried)
+        problems = list(check(tried))
+    if not problems:
         write_atomic(target, partial(nbformat.write, kept))
-        print(f"{target.name}: outputs of {n} cells")
+    print(f"{target.name}: outputs of {n} cells" if not problems else "\n".join([f"{target.name}: left as it was", *(f"  {p}" for p in problems)]), flush=True)
+    return problems
+
+
+def executed(args: argparse.Namespace) -> Iterator[tuple[Path, nbformat.NotebookNode]]:
+    "The notebooks of the repository that get outputs, and what they showed."
+    if not args.notebooks and not args.others:
+        for path in sorted((resolve(args.run) / "notebooks").glob(STAGES)):
+            yield root() / "nbs" / path.name, nbformat.read(path, as_version=4)
+    for path in [p for p in notebooks() if not p.match(STAGES) and p.name not in ELSEWHERE] if args.others else [p.resolve() for p in args.notebooks]:
+        try:
+            yield path, execute(path)
+        except CellExecutionError as e:
+            sys.exit(f"{path.name}: {str(e)[-2000:]}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="to be executed")
+    parser.add_argument("--others", action="store_true", help="execute all but the stages")
+    parser.add_argument("--run", default="outputs/esco", help="a run that `jobmatch run` made (default: outputs/esco)")
+    return int(any([store(*found) for found in executed(parser.parse_args())]))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -74,6 +74,9 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, name, processes)
     finish(processes, "stage", name, peace, tmp_path / "peace.log")
     weights = [(tmp_path / f"peace.{i}").read_text().split() for i in range(processes)]
     assert all(w == weights[0] for w in weights), "the processes' weights drift apart"
+    measured = {p.name: p.read_text().split() for p in tmp_path.glob("peace.measured-*")}
+    assert list(measured) == ["peace.measured-0"], "more than one process measured"
+    assert len(measured["peace.measured-0"]) == len(set(measured["peace.measured-0"])) >= 4, "a step was measured twice"
     n_steps = len(set(weights[0]))
     assert n_steps in (9, 10)  # 34 to 36 different rows in batches of 8, twice; in the middle of the second pass it is killed
     kill_at(8, tmp_path / "first.log", processes, "stage", name, killed)

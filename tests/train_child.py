@@ -24,13 +24,17 @@ HOLD = int(os.environ.get("HOLD", "0"))  # the step before which a training wait
 
 
 class Later(BaseEvaluator):
-    "The more steps, the better."
+    "The more steps, the better; notes when each process was asked to measure."
+
+    log: Path
 
     def __init__(self, *_):
         super().__init__()
         self.primary_metric = "steps"
 
     def __call__(self, model, output_path=None, epoch=-1, steps=-1):
+        with open(self.log.with_suffix(f".measured-{RANK}"), "a") as f:
+            f.write(f"{steps}\n")
         return {"steps": float(steps)}
 
 
@@ -48,7 +52,7 @@ def note_steps(loss: type, log: Path) -> None:
 
 
 def stage(name: str, run: str, log: str) -> None:
-    bi_train.recall_on_dev, cross_train.precision_on_dev = Later, Later
+    bi_train.recall_on_dev, cross_train.precision_on_dev, Later.log = Later, Later, Path(log)
     note_steps(MaskedMNRL if name == "bi" else BinaryCrossEntropyLoss, Path(log))
     if name == "bi":
         bi_train.train_bi(run, model=f"{run}/e5-shaped", epochs=2.0, batch_size=8 // WORLD, max_length=16, eval_steps=3, seed=1)

@@ -6,10 +6,12 @@
 __all__ = ['evidence_pieces', 'matches_html', 'Matches', 'shaded_html']
 
 # %% ../../nbs/core/pages.ipynb #db4ef718
+import re
 from collections.abc import Iterable
 from importlib import resources
 
 from .schema import Match
+from .splitting import clean
 
 # %% ../../nbs/core/pages.ipynb #89e075ee
 def _shares(words: "pandas.DataFrame") -> list[tuple[int, int, float]]:
@@ -35,6 +37,11 @@ def evidence_pieces(
     return out
 
 # %% ../../nbs/core/pages.ipynb #4bc41507
+def _shown(pieces: list[dict]) -> list[dict]:
+    "The pieces without markup, scripts and long gaps."
+    return [p | dict(text=re.sub(r"\n\s*\n\s*", "\n\n", clean(p["text"]).text)) for p in pieces]
+
+
 def matches_html(
     ads: list[tuple[str, str, list[Match]]],  # title, text, matches
     whole: bool = False,  # a page of its own, rather than a piece of one?
@@ -45,7 +52,7 @@ def matches_html(
 
     template = (resources.files("jobmatch") / "templates" / "matches.html").read_text(encoding="utf-8")
     shades: list = words or [None] * len(ads)
-    rows = [dict(number=i, title=title, pieces=evidence_pieces(text, found, shade), found=found) for i, ((title, text, found), shade) in enumerate(zip(ads, shades))]
+    rows = [dict(number=i, title=title, pieces=_shown(evidence_pieces(text, found, shade)), found=found) for i, ((title, text, found), shade) in enumerate(zip(ads, shades))]
     body = jinja2.Environment(autoescape=True).from_string(template).render(ads=rows)
     return f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>jobmatch</title>\n{body}\n</html>\n' if whole else body
 

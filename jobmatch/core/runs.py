@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PIECE', 'DEFAULT_RUN', 'root', 'resolve', 'digest', 'write_atomic', 'write_json', 'read_json', 'write_frame',
-           'read_frame', 'write_pieces', 'read_pieces', 'versions', 'device_name', 'is_current', 'run_stage',
-           'parameters', 'kept_parameters', 'finished_run']
+           'read_frame', 'write_pieces', 'read_pieces', 'versions', 'device_name', 'code_of', 'is_current',
+           'changed_code', 'run_stage', 'parameters', 'kept_parameters', 'finished_run']
 
 # %% ../../nbs/core/runs.ipynb #40197a19
+import ast
 import hashlib
 import inspect
 import io
@@ -202,6 +203,40 @@ def device_name() -> str:
         return f"cpu ({os.cpu_count()} cores)"
     return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
 
+# %% ../../nbs/core/runs.ipynb #64f47a41
+def _statements(source: str) -> str:
+    "A module's source without comments, docstrings and layout."
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.unparse(tree)
+
+
+def _imported(source: str, module: str) -> Iterator[str]:
+    "What a module may import of this package, by names below `jobmatch`; some of them name no module."
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            above = ["jobmatch", *module.split(".")][: -node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield from (n.removeprefix("jobmatch.") for n in (base, *(f"{base}.{a.name}" for a in node.names)) if n.startswith("jobmatch."))
+
+
+def code_of(
+    module: str,  # by its name below `jobmatch`, such as bi_train
+) -> dict[str, str]:  # a digest for it and for each module of ours that it needs; empty where there is no such module
+    "What a module's code is, by module."
+    found: dict[str, str] = {}
+    todo = [module]
+    while todo:
+        path = Path(jobmatch.__file__).parent / f"{todo[-1].replace('.', '/')}.py"
+        name = todo.pop()
+        if name not in found and path.is_file():
+            source = path.read_text(encoding="utf-8")
+            found[name] = digest(_statements(source))[:12]
+            todo += _imported(source, name)
+    return found
+
 # %% ../../nbs/core/runs.ipynb #b9adcd22
 def _name(path: Path) -> str:
     "A path as `run.json` names it: relative to `root()` where it lies inside."
@@ -239,6 +274,20 @@ def is_current(
         return False
     return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in run["outputs"].items())
 
+# %% ../../nbs/core/runs.ipynb #6fe22d62
+def changed_code(
+    folder: str | Path,  # a finished stage's
+) -> list[str]:  # modules; none where the stage did not note its code
+    "What has changed in a stage's code since it was made."
+    folder = resolve(folder)
+    made, now = read_json(folder / "run.json").get("code") or {}, code_of(folder.name)
+    return sorted(m for m in made.keys() | now.keys() if made.get(m) != now.get(m)) if made else []
+
+
+def _since(folder: Path) -> str:
+    changed = changed_code(folder)
+    return f"; since then {', '.join(changed)} changed: to make it again, remove {folder.name}/run.json" if changed else ""
+
 # %% ../../nbs/core/runs.ipynb #9deefc70
 def _sweep(folder: Path) -> None:
     "Remove what a killed process had not finished writing."
@@ -257,12 +306,11 @@ def _outputs(folder: Path, beside: str) -> dict[str, int]:
     return sizes
 
 
-def _record(folder: Path, params: dict, digests: dict[str, str], outputs: dict[str, int], seconds: float, metrics: dict) -> None:
+def _record(folder: Path, **facts) -> None:
     "Write `run.json`: from now on the stage counts as finished."
     write_json(folder / "run.json", dict(
-        stage=folder.name, parameters=params, seed=params.get("seed"), inputs=digests, outputs=outputs, versions=versions(),
-        device=device_name(), processes=int(os.environ.get("WORLD_SIZE", "1")), seconds=round(seconds, 1), metrics=metrics,
-        finished=datetime.now(timezone.utc).isoformat(timespec="seconds")))
+        stage=folder.name, versions=versions(), device=device_name(), processes=int(os.environ.get("WORLD_SIZE", "1")),
+        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"), **facts))
 
 # %% ../../nbs/core/runs.ipynb #5c1e90ab
 def run_stage(
@@ -279,16 +327,17 @@ def run_stage(
         raise FileNotFoundError(f"{folder.name}: no {', no '.join(missing)}; run the stage that makes it first")
     digests = {_name(Path(p)): digest(Path(p)) for p in inputs}
     if is_current(folder, params) and digests == read_json(folder / "run.json")["inputs"]:
-        print(f"{folder.name}: skipped, already done with the same parameters and inputs")
+        print(f"{folder.name}: skipped, already done with the same parameters and inputs{_since(folder)}")
         return read_json(folder / "run.json")["metrics"]
     folder.mkdir(parents=True, exist_ok=True)
     if _is_main():
         (folder / "run.json").unlink(missing_ok=True)
         _sweep(folder)
-    begin = time.perf_counter()
+    begin, code = time.perf_counter(), code_of(folder.name)  # as it is now: it may be edited while it runs
     metrics = work(folder)
     if _is_main():
-        _record(folder, params, digests, _outputs(folder, beside), time.perf_counter() - begin, metrics)
+        _record(folder, parameters=params, seed=params.get("seed"), inputs=digests, code=code, outputs=_outputs(folder, beside),
+                seconds=round(time.perf_counter() - begin, 1), metrics=metrics)
     return metrics
 
 # %% ../../nbs/core/runs.ipynb #0b7362ee
@@ -312,8 +361,10 @@ def kept_parameters(
     "The parameters a stage is to run with so that a finished one is not made anew for want of naming them."
     if not is_current(folder):
         return given
-    made = read_json(resolve(folder) / "run.json")["parameters"]
+    made, since = read_json(resolve(folder) / "run.json")["parameters"], _since(resolve(folder))
     kept = {k: made[k] for k, default in defaults.items() if k not in given and made.get(k) not in (None, default)}
+    if since and all(made.get(k) in (None, value) for k, value in given.items()):  # else it is made anew anyway
+        print(f"{Path(folder).name}: kept{since}")
     for k, value in kept.items():
         print(f"{Path(folder).name}: {k}={value!r}, as it was made (the notebook's own: {defaults[k]!r}); to change it, give {k}")
     return {**given, **kept}
