@@ -1,7 +1,7 @@
-"""A worker without a model, whose ads say what happens to it: python tests/stream_child.py BOOTSTRAP_SERVERS GRACE
+"""A worker without a model, whose ads say what happens to it: python tests/stream_child.py BOOTSTRAP_SERVERS GRACE LONGEST
 
-An ad with the word "segfaults" kills the process, one with "hangs" takes ten minutes, one with "naps" three seconds, and one with
-"fails" raises.
+An ad with the word "segfaults" kills the process, one with "hangs" takes ten minutes, one with "naps" three seconds, one with
+"fails" raises, and one with "misdirected" is answered on a topic that no broker takes.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 import time
 
 from jobmatch.live.contracts import MATCHES, Record
-from jobmatch.live.ops import log_to
+from jobmatch.live.ops import log, log_to, serve_health
 from jobmatch.live.stream import Worker, _until_signal
 
 
@@ -25,9 +25,13 @@ def process(records: list[Record]) -> list[tuple[Record, Record]]:
         time.sleep(3)
     if b"fails" in said:
         raise RuntimeError("the machine is broken")
-    return [(r, Record(MATCHES, r.key, b"matched")) for r in records]
+    topic = "no such topic!" if b"misdirected" in said else MATCHES
+    return [(r, Record(topic, r.key, b"matched")) for r in records]
 
 
 if __name__ == "__main__":
     log_to()
-    sys.exit(_until_signal(Worker(process, sys.argv[1], max_batch=8, max_wait_ms=50), float(sys.argv[2])))
+    grace, longest = map(float, sys.argv[2:])
+    worker = Worker(process, sys.argv[1], max_batch=8, max_wait_ms=50, longest=longest)
+    log("health", port=serve_health(worker.metrics, worker.state, 0).server_port)
+    sys.exit(_until_signal(worker, grace))

@@ -1,7 +1,6 @@
 "A release through a real broker and a real registry: nobody sees the challenger at 0 %, it climbs, wins, and serves without a restart."
 
 import json
-import os
 import shutil
 import threading
 import time
@@ -20,11 +19,9 @@ from jobmatch.live.registry import find, open_registry, register, set_alias
 from jobmatch.live.stream import JobMatching, Worker
 from jobmatch.tiny import tiny_run
 
-pytestmark = pytest.mark.skipif(not os.environ.get("JOBMATCH_SLOW"), reason="minutes of traffic, and latencies that a busy machine blurs: JOBMATCH_SLOW=1")
-
 AD = "You weld pipes and test valves for leaks. You repair bicycles and sell spare parts to customers."
-# as quick as the rails allow: what is judged is alike in both models, so every signal is clear early
-PLAN = dict(steps=[dict(percent=p, ads=20, judged=0 if p else 10) for p in (0, 50, 100)], shadow=50, machine=1, errors=0.5, slower=20, match_rate=3,
+# as quick as the rails allow: what is judged is alike in both models, so every signal is clear early; both match every ad, so the 200 times that p95 needs come soon
+PLAN = dict(steps=[dict(percent=p, ads=20, judged=0 if p else 10) for p in (0, 50, 100)], shadow=100, machine=1, errors=0.5, slower=20, match_rate=3,
             calibration=0.9, agreement=0.05, follow=0.5, grace=0, clear=0)  # no slow ad among 100 is clear enough
 
 
@@ -47,7 +44,7 @@ class Traffic:
     def __init__(self, server: str, log: Path):
         self.server, self.log, self.sent, self.judged = server, log, 0, set()
 
-    def ads(self, n: int = 150) -> set[str]:
+    def ads(self, n: int = 110) -> set[str]:
         "Send ads and wait for their matches, and for the log to have them; the ids."
         ids = [f"job-{self.sent + i}" for i in range(n)]
         self.sent += n
@@ -70,7 +67,7 @@ class Traffic:
         wait_for(lambda: len(open_log(self.log).sql("select * from feedback").fetchall()) == len(found))
 
 
-def wait_for(holds, seconds: float = 60):
+def wait_for(holds, seconds: float = 180):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "waited in vain"
@@ -102,7 +99,7 @@ def test_a_release_from_shadow_to_champion(stage):
     server, registry, matching, (champion, challenger), folder = stage
     log, traffic = folder / "log", Traffic(server, folder / "log")
     start_canary(folder=str(log), plan=write_json(folder / "plan.json", PLAN), every=0, registry=registry)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while matching.challenger is None:
         assert time.monotonic() < end, "the challenger was not loaded"
         traffic.ads(2)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
+import pandas as pd
 import promql_parser
 import pytest
 import yaml
@@ -18,6 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobmatch.cli import make_parser
 from jobmatch.core.matcher import Matcher
 from jobmatch.live.contracts import JOBS, Record
+from jobmatch.live.drift import put_drift
+from jobmatch.live.feature_store import EmbeddingStore
 from jobmatch.live.kafka import Broker, create_topics, send
 from jobmatch.live.ops import Metrics
 from jobmatch.live.rules import read_rules
@@ -96,10 +101,13 @@ def test_mlflow_takes_its_command():
 
 
 @pytest.fixture(scope="module")
-def exported() -> dict[str, list[dict]]:
-    "What a worker exports after an ad, the same ad again, and a broken one, its store failing: name → the labels of each sample."
-    metrics = Metrics()
-    matching = JobMatching([Matcher.load(tiny_run() / "model")], store=object(), metrics=metrics)
+def exported(tmp_path_factory) -> dict[str, list[dict]]:
+    "What a worker exports after an ad, the same ad again, and a broken one, its store failing once it has told of drift: name → the labels of each sample."
+    metrics, store = Metrics(), EmbeddingStore(tmp_path_factory.mktemp("deploy") / "store")
+    put_drift(store, pd.DataFrame([dict(scope="all", statistic="chars", value=1.0, expected=2.0, shift=1.0, p=0.001, alarm=True)]))
+    matching = JobMatching([Matcher.load(tiny_run() / "model")], store, metrics)
+    matching([])
+    matching.store = object()
     metrics.serving(matching.matcher.model_version, matching.matcher.taxonomy_version)
     ad = json.dumps(dict(job_id="a", text="Weld pipes.")).encode()
     with Broker() as broker:
@@ -143,6 +151,20 @@ def test_queries_ask_for_what_a_worker_exports(exported, where, query):
     for name, asked, grouped in found:
         assert name in exported, f"{where}: a worker exports no {name}"
         assert any(asked.items() <= labels.items() and grouped <= labels.keys() for labels in exported[name]), f"{where}: no {name} with {asked} and {grouped}"
+
+
+def test_each_alert_is_shown_to_fire():
+    tests = yaml.safe_load((DEPLOY / "prometheus" / "rules_test.yml").read_text())["tests"]
+    fired = {c["alertname"] for t in tests for c in t["alert_rule_test"] if c["exp_alerts"]}
+    quiet = {c["alertname"] for t in tests for c in t["alert_rule_test"] if not c["exp_alerts"]}
+    assert fired == quiet == {r["alert"] for r in RULES}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool; Debian has it: apt-get install prometheus")
+@pytest.mark.parametrize("words", [["check", "rules", "rules.yml"], ["check", "config", "--syntax-only", "prometheus.yml"], ["test", "rules", "rules_test.yml"]], ids=" ".join)
+def test_prometheus_takes_the_files_and_the_alerts_fire(words):
+    said = subprocess.run(["promtool", *words], cwd=DEPLOY / "prometheus", capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout + said.stderr
 
 
 def test_the_dashboard_reads_the_source_that_is_provisioned():

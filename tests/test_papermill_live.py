@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CHANGED = {"06_feature_store": ("weeks", 12), "07_stream": ("n_ads", 60), "08_monitor": ("alpha", 0.01), "09_canary": ("seed", 7), "10_retrain": ("n_ads", 75)}
+CHANGED = {"06_feature_store": ("weeks", 12), "07_stream": ("n_ads", 60), "08_monitor": ("alpha", 0.01), "09_canary": ("seed", 7), "10_retrain": ("n_ads", 250)}
 
 
 @pytest.mark.parametrize("notebook", CHANGED)

@@ -1,5 +1,6 @@
 "A registry on a server: workers that start when it is away, and artifacts that somebody changed."
 
+import json
 import logging
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ pytest.importorskip("mlflow")
 
 from jobmatch.core import runs  # noqa: E402
 from jobmatch.live import registry as r  # noqa: E402
-from jobmatch.live.canary import release_matching  # noqa: E402
+from jobmatch.live.canary import begin_canary, end_canary, release_matching, save_state  # noqa: E402
 from jobmatch.live.kafka import _free_port  # noqa: E402
 from jobmatch.tiny import tiny_run  # noqa: E402
 
@@ -99,3 +100,71 @@ def test_the_last_known_model_serves_while_the_registry_is_away(home, caplog):
             late.champion()
             time.sleep(0.5)
         assert late.champion() == "models:/jobmatch/2" and not late.champion.away
+
+
+FOLLOWER = """
+import json, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from jobmatch.live import canary, registry
+
+home = Path(sys.argv[1])
+registry.resolve = lambda path: home / path  # a machine has folders of its own
+made = lambda folder: SimpleNamespace(matcher=SimpleNamespace(model_version=Path(folder).name, taxonomy_version="1"), metrics=SimpleNamespace(serving=lambda *_: None))
+matching = canary.release_matching(made, registry=registry.open_registry(sys.argv[2]))
+matching.champion.every = matching.look.every = matching.every = 0.2
+while True:
+    matching.refresh()
+    seen = dict(serving=matching.matcher.model_version, challenger=matching.challenger and matching.challenger.matcher.model_version, percent=canary.percent_of(matching.state))
+    print(json.dumps(seen), flush=True)
+    time.sleep(0.2)
+"""
+
+
+class Follower:
+    "A worker's view of the registry, in a process with folders of its own; a context manager."
+
+    def __init__(self, home, uri: str):
+        home.mkdir()
+        self.out = home / "seen.jsonl"
+        with open(self.out, "wb") as out, open(home / "errors", "wb") as errors:
+            self.process = subprocess.Popen([sys.executable, "-c", FOLLOWER, str(home), uri], stdout=out, stderr=errors)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.process.kill()
+        self.process.wait()
+
+    def comes_to(self, seconds: float = 120, **wanted) -> None:
+        end = time.monotonic() + seconds
+        while not (lines := self.out.read_text().splitlines()) or runs.digest(seen(lines)) != runs.digest(wanted):
+            assert time.monotonic() < end and self.process.poll() is None, f"{wanted}: {lines[-1:]}\n{self.out.with_name('errors').read_text()[-2000:]}"
+            time.sleep(0.2)
+
+
+def seen(lines: list[str]) -> dict:
+    return json.loads(lines[-1]) if lines[-1].endswith("}") else {}
+
+
+def test_workers_on_two_machines_follow_a_release(home):
+    "Each fetches the models into its own folders; step, promotion and the models reach both through the server alone."
+    uri = f"http://127.0.0.1:{_free_port()}"
+    with Server(home, uri.rpartition(":")[2]):
+        client = answering(uri)
+        for alias, version in (("champion", "old"), ("challenger", "new")):
+            runs.write_json(home / version / "matcher.json", dict(model_version=version, taxonomy_version="1"))
+            r.set_alias(alias, r.register(home / version, client), client)
+        with Follower(home / "one", uri) as one, Follower(home / "two", uri) as two:
+            for worker in (one, two):
+                worker.comes_to(serving="old", challenger=None, percent=0)
+            state = begin_canary("models:/jobmatch@challenger", "models:/jobmatch@champion", client)
+            save_state(state | dict(step=3), client)
+            for worker in (one, two):
+                worker.comes_to(serving="old", challenger="new", percent=25)
+            assert end_canary("promote", client)["status"] == "promoted"
+            for worker in (one, two):
+                worker.comes_to(serving="new", challenger=None, percent=0)
+        for name in ("one", "two"):
+            assert {p.name for p in (home / name / r.FOLDER / "models").glob("*") if p.is_dir()} == {"old", "new"}

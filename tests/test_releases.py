@@ -14,7 +14,7 @@ pytest.importorskip("confluent_kafka")
 
 from jobmatch.core.schema import content_hash  # noqa: E402
 from jobmatch.live.canary import new_rollout, recount, status_line, traffic  # noqa: E402
-from jobmatch.live.contracts import FEEDBACK, LOG, SHADOW, breaks, check, read_schema  # noqa: E402
+from jobmatch.live.contracts import FEEDBACK, LOG, SHADOW, check  # noqa: E402
 from jobmatch.live.log import open_log  # noqa: E402
 from jobmatch.live.serve import Keys, Reviewing, file_sink, make_app, new_key  # noqa: E402
 
@@ -76,7 +76,6 @@ def test_verdicts_of_before_the_mark_do_not_decide(tmp_path):
     state = shadowed(tmp_path / "log", 1)
     old = dict(job_id="j0", attribute_id="a", verdict="accepted", who="ada", when=NOW.isoformat(), share=0.5)
     check(FEEDBACK, old)
-    assert breaks(read_schema(FEEDBACK, 2), read_schema(FEEDBACK, 3)) == []
     day = tmp_path / "log" / FEEDBACK / f"day={NOW:%Y-%m-%d}"
     day.mkdir(parents=True)
     row = old | dict(when=NOW.replace(tzinfo=None), start=None, end=None, content_hash=None)

@@ -10,16 +10,20 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
 pytest.importorskip("confluent_kafka")
 
-from confluent_kafka import KafkaError, KafkaException, Producer  # noqa: E402
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer  # noqa: E402
+from confluent_kafka.admin import AdminClient  # noqa: E402
 
 from jobmatch.core.runs import root  # noqa: E402
 from jobmatch.core.matcher import Matcher  # noqa: E402
-from jobmatch.live.contracts import DEAD, MATCHES, Record  # noqa: E402
+from jobmatch.live import kafka  # noqa: E402
+from jobmatch.live.contracts import DEAD, MATCHES, TOPICS, Record  # noqa: E402
 from jobmatch.live.kafka import Broker, create_topics, read_topic, send  # noqa: E402
 from jobmatch.live.stream import JobMatching, Worker  # noqa: E402
 from jobmatch.tiny import tiny_run  # noqa: E402
@@ -81,9 +85,17 @@ class Child(WorkerProcess):
 
     started: list["Child"] = []
 
-    def __init__(self, bootstrap_servers: str, folder: Path, grace: float = 30):
-        self.start(folder, [sys.executable, str(Path(__file__).with_name("stream_child.py")), bootstrap_servers, str(grace)])
+    def __init__(self, bootstrap_servers: str, folder: Path, grace: float = 30, longest: float = 900):
+        self.start(folder, [sys.executable, str(Path(__file__).with_name("stream_child.py")), bootstrap_servers, str(grace), str(longest)])
         self.started.append(self)
+
+    def health(self, path: str) -> int:
+        "The status that an orchestrator gets."
+        try:
+            with urlopen(f"http://127.0.0.1:{self.wait_for('health')['port']}/{path}") as answer:
+                return answer.status
+        except HTTPError as e:
+            return e.code
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +160,61 @@ def test_an_ad_that_hangs_ends_the_drain_and_is_set_aside(tmp_path):
         survivor = Child(at, tmp_path)
         assert keys_of(DEAD, at, 1) == {b"jobs/0/0"}
         assert survivor.stop() == 0
+
+
+def test_a_worker_whose_computing_hangs_is_not_healthy(tmp_path):
+    "It polls on and stays in its group, and /healthz says that it has to be killed; the one that follows tries the ad, hangs, and is found out too."
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        first = Child(at, tmp_path, longest=3)
+        first.wait_for("assigned")
+        assert (first.health("healthz"), first.health("readyz")) == (200, 200)
+        send([ad("endless", "This one hangs.")], at)
+        for worker in (first, Child(at, tmp_path, longest=3)):
+            end = time.monotonic() + 60
+            while worker.health("healthz") == 200 and time.monotonic() < end:
+                time.sleep(0.2)
+            assert (worker.health("healthz"), worker.health("readyz")) == (503, 503) and worker.process.poll() is None
+            worker.kill()
+        assert not read_topic(DEAD, at)
+
+
+def test_an_answer_that_no_broker_takes_ends_the_worker(tmp_path):
+    "A topic that is refused for good is not tried for ever: the process ends with a status, and the ad waits for a worker that is set up well."
+    with Broker() as broker:
+        at = broker.bootstrap_servers
+        create_topics(at, partitions=1)
+        send([ad("one", "Weld."), ad("two", "This one is misdirected.")], at)
+        for _ in range(2):
+            worker = Child(at, tmp_path)
+            assert worker.process.wait(60) == 1
+            assert worker.events("not delivered")[0]["error"] == "TOPIC_EXCEPTION" and not worker.events("committed")
+        worker = Worker(lambda records: [(r, Record(MATCHES, r.key, b"matched")) for r in records], at)
+        done = ThreadPoolExecutor(1).submit(worker.run)
+        assert keys_of(MATCHES, at, 2) == {b"one", b"two"} and not read_topic(DEAD, at)
+        worker.stop()
+        done.result(60)
+
+
+def test_on_a_kafka_that_is_not_embedded(monkeypatch):
+    """Topics have 64 partitions, and a worker with a name of its own is known by it in the group: on a broker of another name, which stands for
+    a complete Kafka. That it keeps its partitions over a restart, the embedded broker cannot show."""
+    with Broker() as broker:
+        monkeypatch.setattr(kafka, "EMBEDDED", "the embedded one")
+        at = broker.bootstrap_servers
+        create_topics(at)
+        found = AdminClient({"bootstrap.servers": at}).list_topics(timeout=10).topics
+        assert {t: len(found[t].partitions) for t in TOPICS} == dict.fromkeys(TOPICS, 64)
+        joined = []
+        monkeypatch.setattr("jobmatch.live.stream.Consumer", lambda settings: joined.append(settings) or Consumer(settings))
+        worker = Worker(lambda records: [(r, Record(MATCHES, r.key, b"matched")) for r in records], at, instance="worker-3", max_wait_ms=20)
+        assert joined[0]["group.instance.id"] == "worker-3" and joined[0]["partition.assignment.strategy"] == "cooperative-sticky"
+        done = ThreadPoolExecutor(1).submit(worker.run)
+        send([ad(f"job-{i}", "Weld.") for i in range(100)], at)
+        assert len(keys_of(MATCHES, at, 100)) == 100 and worker.state()["ready"]
+        worker.stop()
+        done.result(60)
 
 
 def test_partitions_that_were_lost(tmp_path):

@@ -101,8 +101,8 @@ from jobmatch.live.contracts import TYPES, VERSIONS, read_schema, schema
 from jobmatch.live.feature_store import EmbeddingStore
 
 assert all(read_schema(topic, VERSIONS[topic]) == schema(topic) for topic in TYPES)
-EmbeddingStore().put("job", {"some-text": np.ones((2, 4), dtype=np.float32)}, "m1")
-print(*EmbeddingStore().get("job", ["some-text"], "m1"), EmbeddingStore().folder)
+EmbeddingStore().put({"some-text": np.ones((2, 4), dtype=np.float32)}, "m1")
+print(*EmbeddingStore().get(["some-text"], "m1"), EmbeddingStore().folder)
 """
     said = call(python, "-c", code, cwd=elsewhere).stdout.split()
     assert said == ["some-text", str(elsewhere / "outputs" / "feature_repo")]

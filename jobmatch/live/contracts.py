@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MAX_CHARS', 'Id', 'Position', 'JOBS', 'MATCHES', 'DEAD', 'LOG', 'FEEDBACK', 'ALERTS', 'TOPICS', 'SHADOW', 'TYPES',
            'VERSIONS', 'SCHEMAS', 'UNMATCHED', 'JobMessage', 'JobMatches', 'Score', 'MatchLog', 'Feedback', 'Alert',
-           'schema', 'read_schema', 'write_schemas', 'breaks', 'ContractError', 'check', 'decode', 'canonical',
-           'encode', 'Record', 'dead_letter']
+           'schema', 'read_schema', 'write_schemas', 'ContractError', 'check', 'decode', 'canonical', 'encode',
+           'Record', 'withdrawn_id', 'dead_letter']
 
 # %% ../../nbs/live/contracts.ipynb #fe34dac8
 import json
@@ -147,60 +147,6 @@ def write_schemas(
 def _write(path: Path, text: str) -> Path:
     return write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
 
-# %% ../../nbs/live/contracts.ipynb #5a5b5519
-def _kinds(schema: dict, root: dict) -> list[dict]:
-    "The alternatives of a schema, references replaced by what they name."
-    if "$ref" in schema:
-        return _kinds(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
-    return [kind for one in schema["anyOf"] for kind in _kinds(one, root)] if "anyOf" in schema else [schema]
-
-
-def breaks(
-    old: dict,  # a JSON Schema
-    new: dict,
-) -> list[str]:  # empty: compatible
-    "Where messages that a schema took are refused by a newer one, or lack what its readers count on."
-    return _breaks(old, new, old, new, "message")
-
-
-def _breaks(old: dict, new: dict, old_root: dict, new_root: dict, at: str) -> list[str]:
-    out = []
-    for kind in _kinds(old, old_root):
-        same = [k for k in _kinds(new, new_root) if k.get("type") in (kind.get("type"), None) or (kind.get("type"), k["type"]) == ("integer", "number")]
-        tried = [_narrowed(kind, k, at) + _parts(kind, k, old_root, new_root, at) for k in same]
-        fewest = min(tried, key=len) if tried else [f"{at}: {kind.get('type')} is not taken any more"]
-        out += fewest
-    return out
-
-# %% ../../nbs/live/contracts.ipynb #cca5d52a
-def _narrowed(old: dict, new: dict, at: str) -> list[str]:
-    "Limits of a value that were widened the wrong way."
-    wider = {"maximum": 1, "maxLength": 1, "maxItems": 1, "minimum": -1, "minLength": -1, "minItems": -1}
-    out = [f"{at}: {word} is {new[word]} now" for word, sign in wider.items() if word in new and (word not in old or sign * new[word] < sign * old[word])]
-    had, has = _values(old), _values(new)
-    if has is not None and (had is None or had - has):
-        out.append(f"{at}: not all values are taken any more")
-    return out
-
-
-def _values(kind: dict) -> set | None:
-    "The values that a schema names; None: it names none."
-    if "enum" in kind:
-        return set(kind["enum"])
-    return {kind["const"]} if "const" in kind else None
-
-
-def _parts(old: dict, new: dict, old_root: dict, new_root: dict, at: str) -> list[str]:
-    "What breaks in the fields of an object or the items of a list."
-    had, has = set(old.get("required", [])), set(new.get("required", []))
-    out = [f"{at}.{name}: is required now" for name in sorted(has - had)] + [f"{at}.{name}: may be missing now" for name in sorted(had - has)]
-    for name, field_ in old.get("properties", {}).items():
-        if name in new.get("properties", {}):
-            out += _breaks(field_, new["properties"][name], old_root, new_root, f"{at}.{name}")
-    if "items" in old and "items" in new:
-        out += _breaks(old["items"], new["items"], old_root, new_root, f"{at}[]")
-    return out
-
 # %% ../../nbs/live/contracts.ipynb #c39dcf43
 class ContractError(ValueError):
     "A message that breaks its topic's contract; the message says where and how, and quotes nothing."
@@ -299,6 +245,17 @@ class Record:
 
 
 UNMATCHED = "cannot be matched"  # how the reason begins where the message is fine and the model failed
+
+# %% ../../nbs/live/contracts.ipynb #29e84817
+def withdrawn_id(r: Record) -> str:  # empty where it is none
+    "The id of the ad that a record withdraws: one with a key and no value."
+    if r.value is not None or not r.key:
+        return ""
+    try:
+        found = r.key.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+    return found if len(found) <= 256 else ""
 
 
 def dead_letter(

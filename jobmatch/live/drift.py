@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.runs import resolve, write_frame, write_json
+from ..core.runs import resolve, write_json
 from .contracts import ALERTS, check
 from .log import attribute_group, log_time, open_log
 
@@ -329,15 +329,8 @@ def put_drift(
     when: datetime | None = None,  # None: now
 ) -> None:
     "Store the newest drift figures of each source."
-    import uuid
-
     when = when or datetime.now(timezone.utc)
     figures = {scope: rows.set_index("statistic")[["value", "expected", "shift", "p"]] for scope, rows in table.groupby("scope")}
     rows = pd.DataFrame([dict(source=scope, p=float(f.p.min()), alarm=int(table.loc[table.scope == scope, "alarm"].any()),
                               figures=f.to_json(orient="index", double_precision=6)) for scope, f in figures.items()])
-    rows = rows.assign(event_timestamp=pd.Timestamp(when), created_timestamp=pd.Timestamp.now("UTC"))
-    history = store.folder / store.feast.get_feature_view("drift").batch_source.path
-    part = write_frame(rows, store.folder / "data" / "unfinished" / f"{when:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}.parquet")
-    history.mkdir(parents=True, exist_ok=True)
-    part.rename(history / part.name)  # the offline store reads every file there
-    store.feast.push("drift_push", rows)
+    store.feast.push("drift_push", rows.assign(event_timestamp=pd.Timestamp(when), created_timestamp=pd.Timestamp.now("UTC")))

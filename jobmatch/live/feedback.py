@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.runs import digest, read_frame, resolve, write_frame
-from .log import attribute_group, open_log
+from .log import attribute_group, kept_texts, open_log, withdrawn_ids
 
 # %% ../../nbs/live/feedback.ipynb #9914114d
 def wilson(
@@ -125,15 +125,16 @@ def kept_jobs(
     folder: str | Path,  # of the log
     jobs: str | Path = "",  # a file of ads, as `read_jobs` takes it
 ) -> pd.DataFrame:  # job_id, title, text, source; a job in both as it was kept, which is what the verdicts' spans count in
-    "The ads whose texts are at hand."
+    "The ads whose texts are at hand, without those that were withdrawn."
     from jobmatch.core.schema import read_jobs
 
-    kept = resolve(folder) / "ads.jsonl"
+    kept = kept_texts(folder)[0]
     frames = [read_jobs(kept, rejects=[])] if kept.is_file() else []
     frames += [read_jobs(resolve(jobs))] if jobs else []
     if not frames:
         raise FileNotFoundError(f"no texts of ads: there is no {kept}; name a file of ads (job_id, text), or run `jobmatch serve --keep-texts`")
-    return pd.concat(frames)[["job_id", "title", "text", "source"]].drop_duplicates("job_id").reset_index(drop=True)
+    ads = pd.concat(frames)[["job_id", "title", "text", "source"]].drop_duplicates("job_id")
+    return ads[~ads["job_id"].isin(withdrawn_ids(open_log(folder)))].reset_index(drop=True)
 
 # %% ../../nbs/live/feedback.ipynb #c4dae79a
 HELD = 0.2  # of the ads that people judged, those that are kept to measure on
@@ -177,10 +178,13 @@ def export_feedback(
     ads = ads[ads["job_id"].isin(set(labels["job_id"]))]
     if base:
         table, old, old_labels, lines = _base(base, seed)
+        gone = withdrawn_ids(db)
+        old, old_labels = old[~old["job_id"].isin(gone)], old_labels[~old_labels["job_id"].isin(gone)]
         ads = ads[~ads["job_id"].isin(set(old["job_id"]))]
         ads = pd.concat([old, ads.assign(split=[split_of(j, seed, golden=False) for j in ads["job_id"]])])
         labels = labels[~labels["job_id"].isin(set(old.loc[old["split"] == "golden", "job_id"])) & labels["attribute_id"].isin(set(table["attribute_id"]))]
-        write_frame(old_labels.drop(columns="split"), target / "all_labeled_data_base.csv")
+        if len(old_labels):
+            write_frame(old_labels.drop(columns="split"), target / "all_labeled_data_base.csv")
         if lines is not None:
             write_frame(lines, target / "lines.parquet")
     if labels.empty:

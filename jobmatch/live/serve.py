@@ -32,6 +32,7 @@ from ..core.schema import content_hash
 from ..core.encoders import unknown_share
 from .contracts import FEEDBACK, LOG, MAX_CHARS, encode
 from .kafka import LOOPBACK, client_settings, create_topics, full_name, producer_settings
+from .log import kept_texts
 from .ops import log, log_to
 
 # %% ../../nbs/live/serve.ipynb #fdb1bac6
@@ -42,23 +43,27 @@ def file_sink(
     folder: str | Path,  # of the log
 ) -> Sink:
     "Append messages to `<topic>.jsonl`."
-    import fcntl
-    import os
-
     folder, lock = resolve(folder), threading.Lock()
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(topic: str, message: dict) -> None:
-        line = encode(topic, message) + b"\n"
-        with lock, open(folder / f"{topic}.jsonl", "ab+") as f:
-            fcntl.flock(f, fcntl.LOCK_EX)
-            if f.tell() and os.pread(f.fileno(), 1, f.tell() - 1) != b"\n":
-                line = b"\n" + line
-            f.write(line)
-            f.flush()
-            os.fsync(f.fileno())
+        with lock:
+            _append(folder / f"{topic}.jsonl", encode(topic, message))
 
     return write
+
+
+def _append(path: Path, line: bytes) -> None:
+    "Add a line to a file, as a line of its own where a killed process has left half of one, and return when it is on the disk."
+    import fcntl
+    import os
+
+    with open(path, "ab+") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        half = f.tell() and os.pread(f.fileno(), 1, f.tell() - 1) != b"\n"
+        f.write(b"\n" * bool(half) + line + b"\n")
+        f.flush()
+        os.fsync(f.fileno())
 
 # %% ../../nbs/live/serve.ipynb #990e34e4
 def kafka_sink(
@@ -367,8 +372,9 @@ def _keep_text(self: Reviewing, job_id: str) -> None:
     if self.keep is None or job_id in self.kept or job_id not in self.texts:
         return
     line = json.dumps(dict(job_id=job_id, text=self.texts[job_id], source="page"), ensure_ascii=True)
-    with self.lock, open(self.keep / "ads.jsonl", "a", encoding="utf-8") as f:
-        f.write(line + "\n")
+    path, taken_out = kept_texts(self.keep)
+    with self.lock, taken_out:  # `jobmatch log` takes withdrawn ads out
+        _append(path, line.encode())
     self.kept.add(job_id)
 
 
