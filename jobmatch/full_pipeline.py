@@ -520,11 +520,11 @@ def run_pipeline(
     seed: int = 42,  # of the bootstrap
 ) -> dict[str, float]:  # `<set>.<metric>`
     "Build the model folder `<run>/model`, and measure it; writes `<run>/full_pipeline/{metrics.json,scored_*.parquet,ladder.csv,matches.parquet,report.html}`."
-    params = parameters(run_pipeline, locals())
-    folder, data = resolve(run), resolve(run) / "data"
+    params, folder, data = parameters(run_pipeline, locals()), resolve(run), resolve(run) / "data"
     inputs = [data / f"{n}.parquet" for n in ("attributes", "jobs", "sentences", "labels")] + [folder / s / "run.json" for s in ("data", "cross_train")]
     inputs += [folder / s / "model" for s in ("bi_train", "cross_train")] + ([resolve(golden_dir)] if golden_dir else [])
-    inputs += [p for p in [folder / "bi_eval" / "metrics.json"] if p.is_file()]  # of `_stock`
+    pairs = [folder / "cross_data" / f"{n}.parquet" for n in ("train", "dev") if runtime != "torch"]  # of `compare_runtimes`
+    inputs += [p for p in [*pairs, folder / "bi_eval" / "metrics.json"] if p.is_file()]  # the last of `_stock`
 
     def work(out: Path) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as d:

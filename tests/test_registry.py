@@ -110,6 +110,7 @@ from jobmatch.live import canary, registry
 
 home = Path(sys.argv[1])
 registry.resolve = lambda path: home / path  # a machine has folders of its own
+registry.PATIENCE = 60.0  # several processes start at once
 made = lambda folder: SimpleNamespace(matcher=SimpleNamespace(model_version=Path(folder).name, taxonomy_version="1"), metrics=SimpleNamespace(serving=lambda *_: None))
 matching = canary.release_matching(made, registry=registry.open_registry(sys.argv[2]))
 matching.champion.every = matching.look.every = matching.every = 0.2
