@@ -2,7 +2,8 @@
 
     python scripts/outputs.py [--run outputs/esco]      in the stages' (00 to 05): what they showed in a full run
     python scripts/outputs.py nbs/live/log.ipynb …      in the notebooks that are named: what they show at the size of the tests
-    python scripts/outputs.py --others                  in all but the stages
+    python scripts/outputs.py --full nbs/08_monitor.ipynb    the same at full size, with the model of `make run`
+    python scripts/outputs.py --others                  in all but the stages, at the size of the tests; 08 at full size
 
 A cell is recognised by its source; progress bars, displays without content and notes on standard error are left behind. A notebook that would then break a rule, for instance by a
 path of this machine in an output, stays as it was.
@@ -24,6 +25,7 @@ from nbclient.exceptions import CellExecutionError
 from jobmatch.core.runs import resolve, root, write_atomic
 
 STAGES = "0[0-5]_*.ipynb"
+FULL = ("08_monitor.ipynb",)  # what it says of its figures holds at full size only
 ELSEWHERE = ("index.ipynb", "explore.ipynb", "model_card.ipynb")  # made by other scripts, or for whoever opens it
 
 
@@ -50,13 +52,13 @@ def take_outputs(kept: nbformat.NotebookNode, executed: nbformat.NotebookNode) -
     return n
 
 
-def execute(path: Path) -> nbformat.NotebookNode:
-    "A notebook as it runs in the tests, without the cells that are not run there."
+def execute(path: Path, full: bool = False) -> nbformat.NotebookNode:
+    "A notebook as it runs in the tests or at full size, without the cells that are not run there."
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = [c for c in notebook.cells if "#| eval: false" not in c.source]
-    os.environ |= {"JOBMATCH_TINY": "1", "TOKENIZERS_PARALLELISM": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    os.environ |= {"JOBMATCH_TINY": "" if full else "1", "TOKENIZERS_PARALLELISM": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    return NotebookClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}, extra_arguments=["--log-level=CRITICAL"]).execute()
 
 
 def store(target: Path, executed: nbformat.NotebookNode) -> list[str]:
@@ -81,7 +83,7 @@ def executed(args: argparse.Namespace) -> Iterator[tuple[Path, nbformat.Notebook
             yield root() / "nbs" / path.name, nbformat.read(path, as_version=4)
     for path in [p for p in notebooks() if not p.match(STAGES) and p.name not in ELSEWHERE] if args.others else [p.resolve() for p in args.notebooks]:
         try:
-            yield path, execute(path)
+            yield path, execute(path, args.full or (args.others and path.name in FULL))
         except CellExecutionError as e:
             sys.exit(f"{path.name}: {str(e)[-2000:]}")
 
@@ -90,6 +92,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path, help="to be executed")
     parser.add_argument("--others", action="store_true", help="execute all but the stages")
+    parser.add_argument("--full", action="store_true", help="execute them at full size")
     parser.add_argument("--run", default="outputs/esco", help="a run that `jobmatch run` made (default: outputs/esco)")
     return int(any([store(*found) for found in executed(parser.parse_args())]))
 
