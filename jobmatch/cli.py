@@ -414,11 +414,20 @@ def _run_arguments(parser: argparse.ArgumentParser):
                         help="a parameter, for every notebook that has it; again for more")
 
 
+def _source(given: str) -> str:
+    "A source as the stages take it; a misspelt one is found before a notebook starts."
+    if given in ("esco", "onet"):
+        return given
+    if not Path(_where(given)).is_dir():
+        raise UsageError(f"--source {given}: neither esco nor onet nor a folder ({_where(given)})")
+    return _where(given)
+
+
 def run_command(args: argparse.Namespace) -> int:
     "Run the notebooks 00 to 05 as one chain, skipping what is done."
     overrides = dict(parse_override(p) for p in args.parameters)
     if args.source:
-        overrides["source"] = _where(args.source) if Path(args.source).is_dir() else args.source
+        overrides["source"] = _source(args.source)
     if args.golden_dir:
         overrides["golden_dir"] = _where(args.golden_dir)
     run_stages(args.run, overrides, args.stages)

@@ -96,17 +96,20 @@ def test_papermill_itself_takes_parameters_and_the_runner_notices(chain, elsewhe
     assert "already done" not in said and record(run, "02_bi_eval")["parameters"]["threshold"] == 0.5
 
 
-def test_a_misspelt_parameter_is_an_error_before_anything_runs(elsewhere):
+def test_a_misspelt_parameter_or_source_is_an_error_before_anything_runs(elsewhere):
     done = call("jobmatch", "run", "--run", elsewhere / "none", "-p", "treshold=0.9", cwd=elsewhere, status=2)
     assert "no notebook has a parameter 'treshold'; did you mean threshold?" in done.stderr
     assert "05_full_pipeline: run, " in done.stderr and "Traceback" not in done.stderr
+    done = call("jobmatch", "run", "--run", elsewhere / "none", "--source", "ecso", cwd=elsewhere, status=2)
+    assert "--source ecso: neither esco nor onet nor a folder" in done.stderr and "Traceback" not in done.stderr
     assert not (elsewhere / "none").exists()
 
 
 def test_a_failing_cell_is_shown_and_its_notebook_kept(elsewhere):
     run = elsewhere / "failing"
-    done = call("jobmatch", "run", "--run", run, "--source", "/no/such/folder", "--stages", "00", cwd=elsewhere, status=1)
-    assert "00_data failed in cell" in done.stderr and "/no/such/folder" in done.stderr
+    (elsewhere / "bare").mkdir()
+    done = call("jobmatch", "run", "--run", run, "--source", "bare", "--stages", "00", cwd=elsewhere, status=1)
+    assert "00_data failed in cell" in done.stderr and str(elsewhere / "bare") in done.stderr
     assert str(run / "notebooks" / "00_data.ipynb") in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) < 15
     kept = json.loads((run / "notebooks" / "00_data.ipynb").read_text())

@@ -134,8 +134,10 @@ _NOT_TEXT = bytes(b for b in range(32) if b not in b"\t\n\v\f\r\x1b")
 def _refuse_binary(path: Path, data: bytes) -> None:
     if data[:4] in (b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0") or data[:2] == b"\x1f\x8b":
         raise _error(path, "is a binary file (Excel, Parquet or compressed), not text; save it as CSV or give it its right suffix")
+    if codec := _utf16(data):  # numbers of two bytes look like it too, but give control characters
+        data = data.decode(codec, "replace").encode(errors="replace")
     control = len(data) - len(data.translate(None, _NOT_TEXT))
-    if _utf16(data) is None and control > max(4, 0.05 * len(data)):
+    if control > max(4, 0.05 * len(data)):
         raise _error(path, "is a binary file: too many of its bytes are control characters; save it as text (UTF-8)")
 
 

@@ -197,7 +197,7 @@ def wait_for_broker(
 ) -> dict:  # cluster (its id) and topics (a set of our names)
     "Wait until a broker answers; `ConnectionError` where none does in that time."
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "logger": logger, **(client or {})})
-    end, pause = time.monotonic() + seconds, 0.1
+    end, pause, told = time.monotonic() + seconds, 0.1, False
     while True:
         try:
             found = admin.list_topics(timeout=min(5, seconds))
@@ -205,7 +205,9 @@ def wait_for_broker(
         except KafkaException as e:
             if time.monotonic() + pause > end:
                 raise ConnectionError(f"no Kafka answers at {bootstrap_servers}: {e.args[0].str()}; start one with `jobmatch broker`, or name yours") from None
-            logger.warning("waiting for the broker")
+            if not told:
+                logger.warning("waiting for the broker at %s, at most %g s", bootstrap_servers, seconds)
+            told = True
             time.sleep(pause)
             pause = min(2 * pause, 5)
 
