@@ -65,12 +65,12 @@ def _measure(
 ) -> tuple[dict[str, float], list[pd.DataFrame], list[pd.DataFrame]]:  # figures, by threshold, by top-N
     "All figures of one encoder."
     suffix, metrics, thresholds, top_n, chosen, indexes = "_stock" if model == "stock" else "", {}, [], [], {}, {}
-    for golden in sets:
-        names = tuple(golden.attributes.name)
+    for eval_set in sets:
+        names = tuple(eval_set.attributes.name)
         if names not in indexes:
             indexes[names] = build_index(encode(encoder, list(names), "document", progress=True))
-        found = retrieve(encoder, golden, indexes[names], top_k, progress=True)
-        for level, (key, rows, unit, gold) in levels(found, golden).items():
+        found = retrieve(encoder, eval_set, indexes[names], top_k, progress=True)
+        for level, (key, rows, unit, gold) in levels(found, eval_set).items():
             n_gold = int(gold.map(len).sum())
             sweep = threshold_sweep(rows.score, rows.hit, n_gold)
             cut = chosen.setdefault(level, best_threshold(sweep) if fixed is None else fixed)

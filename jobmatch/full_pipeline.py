@@ -491,7 +491,7 @@ def _stock(folder: Path) -> dict[str, float]:
 def _notes(metrics: dict[str, float], matcher: Matcher, eval_set: EvalSet) -> list[str]:
     jobs, n = eval_set.sentences.job_id.nunique(), len(eval_set.sentences)
     notes = [f"Model {matcher.model_version}, taxonomy {matcher.taxonomy_version}: {len(matcher.attributes):,} attributes.",
-             f"Golden split: {jobs} jobs, {n:,} sentences, seen by no stage before. Rankers, calibration and thresholds come from dev jobs."]
+             f"Golden split: {jobs} jobs, {n:,} sentences; nothing was fitted on them. Rankers, calibration and thresholds come from dev jobs."]
     if "golden.silent_matched" in metrics:
         notes.append(f"{metrics['golden.silent_matched']:.1%} of the lines that ask for nothing get a match.")
     return notes

@@ -5,12 +5,14 @@ them, strictly: a broken link or an option nobody reads fails the build. Neither
 """
 
 import ast
+import base64
 import json
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -112,6 +114,31 @@ def copy_project(site: Path) -> None:
         (site / name).write_text(text, encoding="utf-8")
 
 
+def plots(notebook: dict) -> Iterator[tuple[str, bytes]]:
+    "The plots that a notebook shows, each with the heading above it."
+    heading = ""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            heading = next(reversed(re.findall(r"^#+ (.+)$", "".join(cell["source"]), re.M)), heading)
+        for output in cell.get("outputs", []):
+            if image := output.get("data", {}).get("image/png"):
+                yield heading, base64.b64decode("".join(image))
+
+
+def write_gallery(site: Path, sources: list[Path]) -> None:
+    "A page with the plots of all notebooks; each heading leads to the page that explains them."
+    parts = ["# Gallery\n", "The plots of all chapters. The heading leads to the chapter that makes and explains them.\n"]
+    (site / "images" / "gallery").mkdir()
+    for path in sources:
+        notebook, page = json.loads((ROOT / "nbs" / path).read_text(encoding="utf-8")), page_name(path)
+        for i, (heading, image) in enumerate(plots(notebook)):
+            name = f"images/gallery/{'-'.join(page.with_suffix('').parts)}-{i}.png"
+            (site / name).write_bytes(image)
+            title = "".join(notebook["cells"][0]["source"]).splitlines()[0].lstrip("# ")
+            parts += [f"## [{title}]({page.as_posix()})\n"] * (i == 0) + [f"![{heading}]({name})\n"]
+    (site / "gallery.md").write_text("\n".join(parts), encoding="utf-8")
+
+
 def in_order(sources: list[Path]) -> list[Path]:
     "The guides in the order of `GUIDES`, all else as it is."
     return sorted(sources, key=lambda p: GUIDES.index(p.stem) if p.parent.name == "guides" else 0)
@@ -124,7 +151,7 @@ def site_config(sources: list[Path]) -> dict:
     for section, pattern in SECTIONS.items():
         pages = [page_name(p).as_posix() for p in in_order(sources) if re.fullmatch(pattern, p.as_posix())]
         contents += [{"section": section, "contents": pages}] if pages else []
-    contents.append({"section": "Project", "contents": list(PROJECT)})
+    contents.append({"section": "Project", "contents": ["gallery.md", *PROJECT]})
     return {
         "project": {"type": "website", "output-dir": "_site"},
         "format": {"html": {"theme": {"light": "cerulean", "dark": "slate"}, "css": "docs.css", "toc": True, "code-copy": True}},
@@ -155,6 +182,7 @@ def build() -> Path:
     copy_project(site)
     shutil.copy(ROOT / "scripts" / "docs.css", site / "docs.css")
     shutil.copytree(ROOT / "nbs" / "images", site / "images")
+    write_gallery(site, in_order(sources))
     (site / "_quarto.yml").write_text(yaml.safe_dump(site_config(sources), sort_keys=False), encoding="utf-8")
     if subprocess.run([Path(sys.executable).parent / "smalldocs", "render", "--strict", "--quiet", site]).returncode:
         sys.exit("docs: smalldocs found something wrong; the lines above say where")

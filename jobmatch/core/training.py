@@ -244,6 +244,18 @@ def _history(state: "transformers.TrainerState") -> pd.DataFrame:  # step, train
     log = log.reindex(columns=["step", "loss", *figures]).rename(columns=lambda c: "train_loss" if c == "loss" else c.removeprefix("eval_"))
     return log.assign(best=log.step == state.best_global_step)
 
+# %% ../../nbs/core/training.ipynb #b7e0c3d1
+def _measured(
+    model: "sentence_transformers.SentenceTransformer | sentence_transformers.CrossEncoder",
+    evaluator: "sentence_transformers.base.evaluation.BaseEvaluator",
+) -> dict[str, float]:
+    "An evaluator's figures, computed in the precision in which a trainer would."
+    import torch
+
+    kind = model.device.type
+    with torch.autocast(kind, getattr(torch, best_dtype(kind)), enabled=best_dtype(kind) != "float32"):
+        return evaluator(model)
+
 # %% ../../nbs/core/training.ipynb #aeb1b08a
 def fit(
     model: "sentence_transformers.SentenceTransformer | sentence_transformers.CrossEncoder",  # is trained in place
@@ -265,7 +277,7 @@ def fit(
 ) -> pd.DataFrame:  # by step: train_loss, the evaluator's figures, `best`: whether this is the model that was kept
     "Train a bi-encoder or a cross-encoder, going on from the last complete checkpoint; the model ends as its best checkpoint."
     if not epochs:
-        return pd.DataFrame([dict(step=0, train_loss=np.nan, best=True, **evaluator(model))])
+        return pd.DataFrame([dict(step=0, train_loss=np.nan, best=True, **_measured(model, evaluator))])
     set_dropout(model, dropout)
     args = dict(checkpoints=checkpoints, epochs=epochs, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
                 scheduler=scheduler, warmup=warmup, eval_steps=eval_steps, seed=seed)
