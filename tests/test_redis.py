@@ -59,7 +59,12 @@ def test_two_machines_share_what_is_stored_and_what_is_erased(server, tmp_path):
     assert lives and all(89 * 86_400 < life <= 90 * 86_400 for life in lives)
     first = next(iter(arrays))
     two.put({first: arrays[first]}, "e1")  # the same text came to the other machine
-    two.remember({"job-1": first})
+    two.remember([("job-1", first)], "e1")
     assert two.erase(["job-1"]) == 1 and len(one.get(list(arrays), "e1")) == 199 and two.erase(["job-1"]) == 0
+    second, third = list(arrays)[1:3]
+    one.remember([("edited", second)], "e1")
+    one.remember([("edited", third)], "e1")
+    new = machine(tmp_path / "new", server)  # it has embedded nothing yet
+    assert new.erase(["edited"]) == 2 and len(one.get(list(arrays), "e1")) == 197
     put_drift(one, pd.DataFrame([dict(scope="board", statistic="chars", value=1.0, expected=2.0, shift=1.0, p=0.001, alarm=True)]))
     assert two.drift(["board", "agency"]) == {"board": 1}

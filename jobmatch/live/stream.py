@@ -209,7 +209,7 @@ def _match(self: JobMatching, jobs: list[Job]) -> list[tuple[Record, Record]]:
         return []
     ids, texts = [j.message["job_id"] for j in jobs], [j.message["text"] for j in jobs]
     sentences, vectors, hits = self.embeddings(texts)
-    self._ask_store("remember", dict(zip(ids, map(content_hash, texts))))
+    self._ask_store("remember", list(zip(ids, map(content_hash, texts))), self.encoder)
     with self.timed("match"):
         one = lambda matcher, t, i, s, v: matcher.match(t, i, sentences=s, embeddings=v, **self.limits)
         found = self._spread(one, texts, ids, sentences, vectors)
@@ -275,20 +275,33 @@ class Batch:
     begun: int = 0  # how often its records were begun before by workers that did not come back
     not_before: float = 0.0  # when to try again
 
-    def again(self) -> list[int]:
-        "What was not delivered, and what is to come after it under the same key, in order."
-        missed = {}
-        for i in sorted(self.unsent, reverse=True):
-            missed[self._place(i)] = i
-        return [i for i in range(len(self.pairs)) if i >= missed.get(self._place(i), len(self.pairs))]
+# %% ../../nbs/07_stream.ipynb #437f21e5
+@patch
+def ours(self: Batch) -> list[int]:
+    "Positions of the pairs to be written: a partition may have been taken away since they were computed."
+    ours = {r.address for r in self.records}
+    return [i for i, (source, _) in enumerate(self.pairs) if source.address in ours]
 
-    def _place(self, i: int) -> tuple[str, bytes | None]:
-        return self.pairs[i][1].topic, self.pairs[i][1].key
 
-    def offsets(self) -> list[TopicPartition]:
-        "The offsets to commit: of each partition the one after the last record."
-        last = {(r.topic, r.partition): r.offset for r in sorted(self.records, key=lambda r: r.offset)}
-        return [TopicPartition(full_name(topic), partition, offset + 1) for (topic, partition), offset in last.items()]
+@patch
+def again(self: Batch) -> list[int]:
+    "What was not delivered, and what is to come after it under the same key, in order."
+    missed = {}
+    for i in sorted(self.unsent, reverse=True):
+        missed[self._place(i)] = i
+    return [i for i in self.ours() if i >= missed.get(self._place(i), len(self.pairs))]
+
+
+@patch
+def _place(self: Batch, i: int) -> tuple[str, bytes | None]:
+    return self.pairs[i][1].topic, self.pairs[i][1].key
+
+
+@patch
+def offsets(self: Batch) -> list[TopicPartition]:
+    "The offsets to commit: of each partition the one after the last record."
+    last = {(r.topic, r.partition): r.offset for r in sorted(self.records, key=lambda r: r.offset)}
+    return [TopicPartition(full_name(topic), partition, offset + 1) for (topic, partition), offset in last.items()]
 
 # %% ../../nbs/07_stream.ipynb #7887a677
 DELIVERIES = ("at_least_once", "exactly_once")  # the second one is experimental
@@ -319,7 +332,7 @@ class Worker:
         metrics: Metrics | None = None,
         pool: ThreadPoolExecutor | None = None,  # the thread that computes, where it has loaded the model already
         instance: str = "",  # its own name in the group, by which it keeps its partitions while it is started again
-        longest: float = 900,  # seconds that a batch may compute; a worker that takes longer hangs (a GPU, a file system) and is not healthy
+        longest: float = 900,  # seconds that a batch may compute; a worker that takes longer hangs (a GPU, a file system) and ends
     ):
         if max_batch < 1:
             raise ValueError(f"max_batch={max_batch}: a batch has at least one ad")
@@ -417,7 +430,7 @@ def _start(self: Worker) -> None:
     self._note(self.batch, begun + 1)
     self.batch.future = self.pool.submit(self.process, records)
 
-
+# %% ../../nbs/07_stream.ipynb #7df056c1
 @patch
 def _advance(self: Worker) -> None:
     "Take the batch one step further, if it can be."
@@ -426,6 +439,8 @@ def _advance(self: Worker) -> None:
         return
     if not b.computed:
         if not b.future.done():
+            if time.monotonic() - b.started > self.longest:
+                raise TimeoutError(f"a batch has computed for more than {self.longest:g} seconds")
             return
         b.pairs, b.computed = b.future.result(), True  # an error means that the machine or the model is broken: it stops the worker
         b.unsent = list(range(len(b.pairs)))
@@ -554,7 +569,7 @@ def _deliver(self: Worker, b: Batch) -> None:
 def _later(self: Worker, b: Batch, error: KafkaError | None = None) -> None:
     "Try the batch again after a while, longer each time."
     b.tries += 1
-    pause = min(0.1 * 2**b.tries, 10)
+    pause = min(0.1 * 2 ** min(b.tries, 7), 10)  # after a day of tries the power alone would be too large a number
     b.not_before = time.monotonic() + pause
     log("trying again", 30, seconds=pause, tries=b.tries, error=error.name() if error else "not delivered")
 
@@ -577,6 +592,7 @@ def _commit(self: Worker, b: Batch) -> None:
         if error.code() in HOPELESS:
             raise
         log("commit refused, another worker will repeat the batch", 30, error=error.name())
+        self._take_back()
         return self._done(b, committed=False)
     self._done(b)
 
@@ -609,10 +625,8 @@ def _transact(self: Worker, b: Batch) -> None:
 def _fill(self: Worker, b: Batch) -> None:
     "Begin a transaction and put the batch into it."
     self.producer.begin_transaction()
-    ours = {r.address for r in b.records}  # a partition may have been taken away meanwhile
-    for i, (source, _) in enumerate(b.pairs):
-        if source.address in ours:
-            self._produce(b, i)
+    for i in b.ours():
+        self._produce(b, i)
     if self.hopeless:
         raise KafkaException(self.hopeless)
     self.producer.send_offsets_to_transaction(b.offsets(), self.consumer.consumer_group_metadata())
@@ -688,6 +702,7 @@ def _revoked(self: Worker, _, partitions: list[TopicPartition]) -> None:
 def _lost(self: Worker, _, partitions: list[TopicPartition]) -> None:
     self.metrics.errors.labels("lost").inc()
     log("lost", 30, partitions=[p.partition for p in partitions])
+    self._take_back()
     self._forget(partitions)
 
 # %% ../../nbs/07_stream.ipynb #1ad7a93f
@@ -860,12 +875,13 @@ def _until_signal(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    status = 0
     try:
         worker.run(grace)
     except Exception:
         log("failed", 50, exc_info=True)
-        return 1
+        status = 1
     if worker.hangs:  # Python would wait for the thread, perhaps for ever
         log("left while it was computing", 40)
         os._exit(1)
-    return 0
+    return status
