@@ -23,7 +23,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from fastcore.basics import patch
 
 from ..core import config
-from .contracts import ALERTS, DEAD, FEEDBACK, JOBS, LOG, SHADOW, TOPICS, Record
+from .contracts import ALERTS, DEAD, FEEDBACK, JOBS, LOG, MATCHES, SHADOW, TOPICS, Record
 from .ops import log
 
 # %% ../../nbs/live/kafka.ipynb #f3810fac
@@ -152,7 +152,7 @@ def stop(self: Broker) -> None:
 
 # %% ../../nbs/live/kafka.ipynb #7b9211da
 DAY = 24 * 3600 * 1000  # milliseconds
-KEPT = {JOBS: 14, DEAD: 30, LOG: 30, FEEDBACK: 365, ALERTS: 90, **dict.fromkeys(SHADOW.values(), 30)}  # days
+KEPT = {JOBS: 14, DEAD: 30, LOG: 30, FEEDBACK: 365, ALERTS: 90, SHADOW[LOG]: 30, SHADOW[MATCHES]: 14}  # days
 
 
 def topic_settings(
