@@ -9,7 +9,7 @@ ARG DEVICE=cpu
 # where the CPU build comes from
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 \
-    OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true FEAST_USAGE=False
+    TOKENIZERS_PARALLELISM=false DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true FEAST_USAGE=False
 
 # libgomp: for FAISS and PyTorch
 RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*

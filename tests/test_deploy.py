@@ -22,7 +22,7 @@ from jobmatch.cli import make_parser
 from jobmatch.core.matcher import Matcher
 from jobmatch.live.contracts import JOBS, Record
 from jobmatch.live.drift import put_drift
-from jobmatch.live.feature_store import EmbeddingStore
+from jobmatch.live.feature_store import DEFINITIONS, EmbeddingStore
 from jobmatch.live.kafka import Broker, create_topics, send
 from jobmatch.live.ops import Metrics
 from jobmatch.live.rules import read_rules
@@ -56,6 +56,12 @@ def test_kubernetes_takes_the_objects(thing):
     kubernetes_validate.validate(thing, kubernetes_validate.latest_version(), strict=True)
 
 
+def test_the_feature_store_is_that_of_the_package_at_another_address():
+    ours, packaged = (yaml.safe_load(path.read_text()) for path in (DEPLOY / "feature_store.yaml", DEFINITIONS / "feature_store.redis.yaml"))
+    assert packaged["online_store"]["connection_string"].replace("127.0.0.1:", "redis:") == ours["online_store"]["connection_string"]
+    assert ours | dict(online_store=packaged["online_store"]) == packaged and "redis" in COMPOSE["services"]
+
+
 def test_pods_name_what_is_there():
     text = json.dumps(OBJECTS)
     named = lambda kind: {o["metadata"]["name"] for o in OBJECTS if o["kind"] == kind}
@@ -67,15 +73,19 @@ def test_pods_name_what_is_there():
     assert scaled["scaleTargetRef"]["name"] in named("Deployment")
 
 
+def containers() -> Iterator[dict]:
+    "Those of all pods."
+    for thing in OBJECTS:
+        yield from thing.get("spec", {}).get("jobTemplate", thing).get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+
+
 def commands() -> Iterator[tuple[str, list[str]]]:
     "Each call of `jobmatch`: where it stands, and its words."
     for name, service in COMPOSE["services"].items():
         words = service.get("command", [])
         shell = [c.split() for c in re.findall(r"jobmatch [^;]+", words[2])] if words[:2] == ["sh", "-c"] else []
         yield from ((f"compose.yml: {name}", w[1:]) for w in [words, *shell] if w[:1] == ["jobmatch"])
-    for thing in OBJECTS:
-        pod = thing.get("spec", {}).get("jobTemplate", thing).get("spec", {}).get("template", {}).get("spec", {})
-        yield from ((f"k8s: {c['name']}", c["command"][1:]) for c in pod.get("containers", []) if c["command"][0] == "jobmatch")
+    yield from ((f"k8s: {c['name']}", c["command"][1:]) for c in containers() if c["command"][0] == "jobmatch")
     for rule in read_rules(DEPLOY / "rules.json"):
         yield f"rules.json: {rule['name']}", rule["arguments"]["command"]
 
@@ -84,6 +94,23 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 def test_the_command_line_takes_the_commands(where, words):
     args = vars(make_parser().parse_args(words))
     assert args.get("bootstrap_servers", "kafka:9092") == "kafka:9092", where
+
+
+def test_all_but_what_trains_compute_on_one_thread():
+    threads = {name: s["environment"].get("OMP_NUM_THREADS") for name, s in COMPOSE["services"].items() if s.get("command", [])[:1] in (["jobmatch"], ["sh"])}
+    assert threads.pop("alerts") is None and set(threads.values()) == {"1"}
+    assert "OMP_NUM_THREADS" not in (ROOT / "Dockerfile").read_text()
+    assert "OMP_NUM_THREADS=1" in next(g for g in KUSTOMIZATION["configMapGenerator"] if g["name"] == "environment")["literals"]
+    alerts = next(c for c in containers() if c["name"] == "alerts")
+    assert [(e["name"], e["valueFrom"]["resourceFieldRef"]["resource"]) for e in alerts["env"]] == [("OMP_NUM_THREADS", "requests.cpu")]
+
+
+def test_the_folder_around_nested_mounts_is_a_volume():
+    "A container runtime makes a folder that is missing in a volume as root, and the user of the image could not write there."
+    for container in containers():
+        places = {Path(m["mountPath"]) for m in container.get("volumeMounts", [])}
+        between = {p for place in places for p in place.parents if places & set(p.parents)}
+        assert between <= places, container["name"]
 
 
 def test_every_part_is_started_somewhere():
