@@ -1,8 +1,11 @@
 "The feature store on a real Redis, shared by two machines; where `redis-server` and its client are installed (apt-get install redis-server; pip install 'feast[redis]')."
 
+import os
 import shutil
+import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -42,7 +45,7 @@ def machine(folder: Path, port: int) -> EmbeddingStore:
     folder.mkdir()
     settings = (DEFINITIONS / "feature_store.redis.yaml").read_text()
     assert "127.0.0.1:6379" in settings
-    (folder / "feature_store.yaml").write_text(settings.replace(":6379", f":{port}"))
+    (folder / "feature_store.yaml").write_text(settings.replace(":6379,", f":{port},"))
     return EmbeddingStore(folder)
 
 
@@ -67,4 +70,19 @@ def test_two_machines_share_what_is_stored_and_what_is_erased(server, tmp_path):
     new = machine(tmp_path / "new", server)  # it has embedded nothing yet
     assert new.erase(["edited"]) == 2 and len(one.get(list(arrays), "e1")) == 197
     put_drift(one, pd.DataFrame([dict(scope="board", statistic="chars", value=1.0, expected=2.0, shift=1.0, p=0.001, alarm=True)]))
-    assert two.drift(["board", "agency"]) == {"board": 1}
+    assert two.drift(["board", "agency"]) == {"board": 1, "agency": 0}
+
+
+def test_a_redis_that_hangs_or_is_gone_is_an_error_within_seconds(server, tmp_path):
+    "The worker goes on without the store then."
+    store, process = machine(tmp_path / "one", server), redis.Redis(port=server).info()["process_id"]
+    store.put({"a": np.ones((1, 8), dtype=np.float32)}, "e1")
+    os.kill(process, signal.SIGSTOP)
+    try:
+        error = ThreadPoolExecutor(1).submit(store.get, ["a"], "e1").exception(30)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert isinstance(error, redis.TimeoutError)
+    redis.Redis(port=server).shutdown(nosave=True)
+    with pytest.raises(redis.ConnectionError):
+        ThreadPoolExecutor(1).submit(store.get, ["a"], "e1").result(30)

@@ -78,6 +78,8 @@ class Metrics:
         self.lag = gauge("lag", "Ads in the partition that are not committed yet", "partition")
         self.paused = gauge("paused", "Whether reading is paused because the matcher is behind")
         self.drift = gauge("drift", "Whether the ads of a source have drifted, by the last check", "source")
+        self.healthy = gauge("healthy", "Whether neither the loop that polls nor the thread that computes hangs")
+        self.healthy.set(1)  # while the model loads
         self.registry_away = gauge("registry_away", "Whether the registry does not answer and what it last said holds")
         self.model = gauge("model_info", "1 for the model in use, 0 for those before", "model_version", "taxonomy_version")
         self.in_use = ()

@@ -346,6 +346,7 @@ class Worker:
         self.patience = 0.7 * float(reading.get("max.poll.interval.ms", 300_000)) / 1000  # seconds that giving partitions back may take
         self.pool = pool or ThreadPoolExecutor(1, thread_name_prefix="matching")
         self._reset()
+        self.metrics.healthy.set_function(lambda: self.state()["healthy"])  # the loop that would set it may hang
 
 # %% ../../nbs/07_stream.ipynb #03b48a77
 @patch
