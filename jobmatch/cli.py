@@ -726,7 +726,7 @@ def _log_arguments(parser: argparse.ArgumentParser):
 
 
 def log_command(args: argparse.Namespace) -> int:
-    "Write the topics match-log and match-feedback to Parquet files by day until Ctrl-C or SIGTERM."
+    "Write the topics match-log, shadow-log and match-feedback to Parquet files by day until Ctrl-C or SIGTERM."
     from jobmatch.live.ops import log_to
     from jobmatch.live.log import run_log
 
@@ -743,7 +743,7 @@ def _drift_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--until", default="", metavar="TIME", help="end of the window, ISO 8601 (default: now)")
     parser.add_argument("--days", type=float, default=1, help="length of the window (default: 1)")
     parser.add_argument("--weeks", type=int, default=8, help="of reference before it (default: 8)")
-    parser.add_argument("--model-version", default="", help="(default: that of the last ad)")
+    parser.add_argument("--model-version", default="", help="(default: that of most ads of the window)")
     parser.add_argument("--alpha", type=float, default=0.005, help="chance of a false alarm (default: 0.005)")
     parser.add_argument("--no-report", dest="report", action="store_false", help="leave the HTML report out")
     parser.add_argument("--store", metavar="FOLDER", default="", help="a feature repository that takes the figures (default: none)")
@@ -816,27 +816,30 @@ def _feedback_figures(action: str, folder: str, by: tuple[str, ...]) -> int:
 
 # %% ../nbs/cli.ipynb #05d79747
 def _canary_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("action", choices=["plan", "start", "status", "promote", "rollback"])
+    parser.add_argument("action", choices=["plan", "start", "resume", "status", "promote", "rollback"],
+                        help="plan: show what it would take; start: begin one and check it until it ends; resume: check whatever runs, without end, and begin nothing; promote, rollback: end it")
     parser.add_argument("--challenger", default="models:/jobmatch@challenger", help="(default: models:/jobmatch@challenger)")
     parser.add_argument("--champion", default="models:/jobmatch@champion", help="(default: models:/jobmatch@champion)")
     parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="the log that `jobmatch log` fills (default: %(default)s)")
-    parser.add_argument("--days", type=float, default=28, help="for judging, at most; with `plan` (default: 28)")
+    parser.add_argument("--days", type=float, default=28, help="for judging, at most, where the plan is derived from the log (default: 28)")
     parser.add_argument("--plan", metavar="FILE", help="JSON with fields of the plan, see 09_canary (default: derived from the log, as `plan` shows)")
-    parser.add_argument("--every", type=float, default=60, metavar="S", help="seconds between checks; 0: begin and leave (default: 60)")
+    parser.add_argument("--every", type=float, default=60, metavar="S", help="seconds between checks; 0: begin and leave, with `start` (default: 60)")
     parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers", ""), help="a Kafka broker to send alerts to (default: none, or as configured)")
     parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
 
 
 def canary_command(args: argparse.Namespace) -> int:
-    "Release a registered model step by step: plan, start, status, promote or rollback."
-    from jobmatch.live.canary import end_canary, load_state, record_table, start_canary, status_line
+    "Release a registered model step by step: plan, start, resume, status, promote or rollback."
+    from jobmatch.live.canary import end_canary, load_state, record_table, resume_canary, start_canary, status_line
     from jobmatch.live.registry import open_registry
 
     try:
         if args.action == "plan":
             return _canary_plan(args.folder, args.days)
+        if args.action == "resume":
+            return resume_canary(args.folder, args.every, args.bootstrap_servers, args.client)
         if args.action == "start":
-            state: dict | None = start_canary(args.challenger, args.champion, args.folder, args.plan, args.every, args.bootstrap_servers, args.client)
+            state: dict | None = start_canary(args.challenger, args.champion, args.folder, args.plan, args.every, args.bootstrap_servers, args.client, days=args.days)
         else:
             state = load_state(open_registry()) if args.action == "status" else end_canary(args.action, open_registry())
     except (OSError, LookupError, ValueError) as e:  # no broker, no such version, a wrong plan, no rollout

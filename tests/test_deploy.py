@@ -115,7 +115,7 @@ def test_the_folder_around_nested_mounts_is_a_volume():
 
 def test_every_part_is_started_somewhere():
     started = lambda where: {words[0] for place, words in commands() if place.startswith(where)}
-    assert started("compose") == started("k8s") == {"stream", "log", "serve", "drift", "alerts"}
+    assert started("compose") == started("k8s") == {"stream", "log", "serve", "drift", "alerts", "canary"}
     assert started("rules") == {"retrain"}
 
 
