@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.runs import digest, read_frame, resolve, write_frame
+from ..core.schema import content_hash
 from .log import attribute_group, kept_texts, open_log, withdrawn_ids
 
 # %% ../../nbs/live/feedback.ipynb #9914114d
@@ -110,10 +111,11 @@ def feedback_labels(
     db: "duckdb.DuckDBPyConnection",  # of `open_log`
     jobs: pd.DataFrame,  # job_id, text
 ) -> pd.DataFrame:  # job_id, attribute_id, label, sentence, start, end, source
-    "The last verdicts as labels of ads whose text is known."
-    labels = db.sql("select job_id, attribute_id, verdict, who, start, \"end\" from feedback order by job_id, attribute_id").df()
+    "The last verdicts as labels of ads whose text is known, without those on another text of the ad."
+    labels = db.sql("select job_id, attribute_id, verdict, who, start, \"end\", content_hash as shown from feedback order by job_id, attribute_id").df()
     text = dict(zip(jobs["job_id"], jobs["text"]))
-    labels = labels[labels["job_id"].isin(text)].astype({"start": "Int64", "end": "Int64"})
+    fine = [j in text and (pd.isna(shown) or shown == content_hash(text[j])) for j, shown in zip(labels.job_id, labels.shown)]
+    labels = labels[np.array(fine, dtype=bool)].astype({"start": "Int64", "end": "Int64"})
     spans = [0 <= s < e <= len(text[j]) if pd.notna(s) and pd.notna(e) else False for j, s, e in zip(labels.job_id, labels.start, labels.end)]
     labels.loc[~np.array(spans, dtype=bool), ["start", "end"]] = pd.NA  # a label of the whole ad
     sentence = [text[j][s:e] if pd.notna(s) else None for j, s, e in zip(labels.job_id, labels.start, labels.end)]
