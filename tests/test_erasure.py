@@ -20,7 +20,7 @@ from jobmatch.live.feature_store import EmbeddingStore  # noqa: E402
 from jobmatch.live.feedback import kept_jobs  # noqa: E402
 from jobmatch.live.kafka import Broker, create_topics, read_topic, send  # noqa: E402
 from jobmatch.live.log import kept_texts, merge_log, open_log, withdrawn_ids  # noqa: E402
-from jobmatch.live.review import candidates, next_ad, text_of  # noqa: E402
+from jobmatch.live.review import Draw, candidates, text_of  # noqa: E402
 from jobmatch.live.serve import FeedbackRequest, Reviewing, kafka_sink  # noqa: E402
 from jobmatch.live.stream import EMBEDDED, JobMatching, Worker  # noqa: E402
 from jobmatch.tiny import tiny_run  # noqa: E402
@@ -82,7 +82,7 @@ def test_a_withdrawn_ad_is_forgotten(stream):
     send([Record(JOBS, j.encode(), canonical(dict(job_id=j, text=t))) for j, t in ads.items()], at)
     rows = lambda table: [j for (j,) in open_log(folder).sql(f"select job_id from {table}").fetchall()]
     names = dict(zip(matching.matcher.attributes.attribute_id, matching.matcher.attributes.name))
-    page = Reviewing(matching.matcher, kafka_sink(at), keep_texts=folder, draw=lambda who: next_ad(candidates(folder, who), lambda ad: text_of(ad, {}, at), names))
+    page = Reviewing(matching.matcher, kafka_sink(at), keep_texts=folder, draw=Draw(folder, lambda ad: text_of(ad, {}, at), names))
     verdict = lambda job: page.feedback(FeedbackRequest(job_id=job, attribute_id=next(iter(names)), verdict="missing", who="ada"))
     kept = lambda: [json.loads(line)["job_id"] for line in kept_texts(folder)[0].read_text().splitlines()]
     with Log(at, folder):

@@ -274,7 +274,7 @@ class Reviewing:
         keep_texts: str | Path | None = None,  # folder of the log, to keep the texts of ads with feedback; None: forget them
         remembered: int = 1000,  # ads in memory
         waiting: int = 8,  # ads that may wait for their matching; more are told to come again
-        draw: Callable[[str], dict | None] | None = None,  # for somebody's name: an ad to judge, of `live.review.next_ad`; None: only what people bring
+        draw: Callable[[str], dict | None] | None = None,  # for somebody's name: an ad to judge, such as by `live.review.Draw`; None: only what people bring
         **limits: float | int | None,  # threshold and top_n for requests that name neither
     ):
         self.matcher, self.sink, self.keep, self.remembered = matcher, sink, resolve(keep_texts) if keep_texts else None, remembered
@@ -333,12 +333,14 @@ def feedback(
     asked: FeedbackRequest,
     authenticated: bool = False,  # is `who` known by a key of their own?
 ) -> dict:
-    "Pass a verdict on; the share of an ad goes with it only if this person was shown it."
+    "Pass a verdict on, with the hash of the text; the share of an ad goes with it only if this person was shown it."
     if asked.attribute_id not in self.names:
         raise HTTPException(422, f"no attribute {asked.attribute_id!r} in {self.matcher.taxonomy_version}; /attributes?q= finds them by name")
     given = {k: v for k, v in asked.model_dump().items() if v is not None}
     message = given | dict(who=_person(asked.who), when=_now(), authenticated=authenticated)
-    self.sink(FEEDBACK, message | self.offered.get((asked.job_id, message["who"]), {}))
+    text = self.texts.get(asked.job_id)
+    judged = dict(content_hash=content_hash(text)) if text is not None else {}
+    self.sink(FEEDBACK, message | judged | self.offered.get((asked.job_id, message["who"]), {}))
     self._keep_text(asked.job_id)
     return message
 
@@ -551,10 +553,10 @@ def _server(app: FastAPI) -> "uvicorn.Server":
 # %% ../../nbs/live/serve.ipynb #23a88b22
 def _drawing(folder: str, offered: list[dict], names: dict[str, str], bootstrap_servers: str, client: dict, keyed: bool) -> Callable[[str], dict | None]:
     "What draws an ad for somebody."
-    from jobmatch.live.review import candidates, next_ad, text_of
+    from jobmatch.live.review import Draw, text_of
 
     texts = {ad["job_id"]: ad["text"] for ad in offered}
-    return lambda who: next_ad(candidates(folder, who, keyed=keyed), lambda ad: text_of(ad, texts, bootstrap_servers, client), names)
+    return Draw(folder, lambda ad: text_of(ad, texts, bootstrap_servers, client), names, keyed)
 
 
 def _listen(host: str, port: int) -> "socket.socket":
