@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from confluent_kafka import KafkaException
 from filelock import FileLock, Timeout
 
 from ..core.evaluation import split_set
@@ -26,6 +27,7 @@ from .canary import Plan, begin_canary, load_state, make_plan, start_canary, tra
 from .contracts import ALERTS, Record, encode
 from .feedback import HELD, export_feedback, is_held, kept_jobs
 from .log import forget_runs, open_log, withdrawn_ids
+from .ops import log
 from .review import NEW, offered
 
 # %% ../../nbs/10_retrain.ipynb #5fe4052e
@@ -207,7 +209,7 @@ def retrain(
         outcome = dict(run=str(run), champion=present, figures=figures, tried=tried, reason=reason, challenger=address, rollout=rollout, verdicts=begun["verdicts"])
         write_json(run / "outcome.json", outcome)
     if tell:
-        tell(_told(outcome))
+        _tell(tell, outcome)
     return outcome
 
 # %% ../../nbs/10_retrain.ipynb #82e83f16
@@ -221,13 +223,16 @@ def _alone(runs: str | Path) -> Iterator[None]:
         raise ValueError(f"a retraining is under way in {resolve(runs)}") from None
 
 
-def _told(outcome: dict) -> Record:
-    "The alert that says what came of a retraining."
+def _tell(tell: Callable[[Record], object], outcome: dict) -> None:
+    "Send what came of a retraining as an alert; it holds, told or not."
     from datetime import datetime, timezone
 
     said = f"{outcome['reason']}; {outcome['challenger'] or 'not registered'}; {outcome['rollout']}"
     alert = dict(name="retrain", time=datetime.now(timezone.utc).isoformat(timespec="seconds"), severity="info", message=said, details=outcome)
-    return Record(ALERTS, b"retrain", encode(ALERTS, alert))
+    try:
+        tell(Record(ALERTS, b"retrain", encode(ALERTS, alert)))
+    except (OSError, KafkaException, ValueError):  # no broker; a figure that is not a number
+        log("the alert was not sent", 40, exc_info=True, run=outcome["run"])
 
 # %% ../../nbs/10_retrain.ipynb #7fd7be00
 def run_retrain(
