@@ -63,7 +63,7 @@ def parse_override(
     "Split a parameter of the command line into its name and value."
     name, equals, value = text.partition("=")
     if not equals or not all(part.isidentifier() for part in name.strip().split(".")[-2:]):
-        raise UsageError(f"-p {text}: write it as -p name=value, for example -p threshold=0.9")
+        raise UsageError(f"-p {text}: write it as -p name=value, for example -p bi_eval.threshold=0.6")
     try:
         return name.strip(), ast.literal_eval(value.strip())
     except (ValueError, SyntaxError):
@@ -542,19 +542,19 @@ def bulk_command(args: argparse.Namespace) -> int:
         raise UsageError(f"--shard-size {args.shard_size}: ask for at least 1")
     columns = _columns(args.columns)
 
-    from jobmatch.core.bulk import WorkerDied, bulk, devices_of, on_devices
+    from jobmatch.core.bulk import WorkerDied, bulk, devices_of, on_devices, version_on
 
-    engine, devices = on_devices, devices_of
+    engine, devices, version = on_devices, devices_of, version_on
     if args.engine == "ray":
-        from jobmatch.core.bulk_ray import on_ray, ray_devices
+        from jobmatch.core.bulk_ray import on_ray, ray_devices, version_there
 
-        engine, devices = on_ray, ray_devices
+        engine, devices, version = on_ray, ray_devices, version_there
     path = Path(args.out) / "manifest.json"
     before = read_json(path) if path.is_file() else None
     try:
         with redirect_stdout(sys.stderr):  # the readers say which encodings they took
             manifest = bulk(args.inputs, args.out, _where(args.model), devices(args.device), args.threshold, args.top_n, columns,
-                            args.shard_size, engine, progress=True)
+                            args.shard_size, engine, version, progress=True)
     except WorkerDied as e:
         return _complain(e, 1)
     print(_told(Path(args.out), manifest) + ("\nall of it was done before: nothing was left to do" if manifest == before else ""))

@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from .core.encoders import encode, encode_words, load_bi, pack_ad
-from .core.evaluation import EvalSet, split_set
+from .core.evaluation import EvalSet, distinct_sentences, split_set
 from .core.late import embed_names, late_scores
 from .core.lexicon import build_lexicon, cover
 from .core.runs import parameters, read_frame, resolve, run_stage, write_frame
@@ -77,7 +77,7 @@ def sentence_texts(
     seed: int,
 ) -> pd.DataFrame:  # job_id, text, gold, complete
     "The distinct sentences whose gold is known, some of them silent."
-    known = sentences[sentences.counts].drop_duplicates("sentence").rename(columns=dict(sentence="text"))
+    known = distinct_sentences(sentences).rename(columns=dict(sentence="text"))
     asking = known.gold.map(len) > 0
     some = _some(known[asking], limit or len(known), seed)
     parts = [some, _some(known[~asking], int(silent * len(some)), seed)]
@@ -102,8 +102,8 @@ def guessed_texts(
 ) -> pd.DataFrame:  # job_id, text, gold, complete
     "Sentences that `00_data` took to be meant by labels of whole jobs: good enough to learn from."
     positive = samples[(samples.label == 1) & ~samples.sentence.isin(known)]
-    gold = positive.groupby(["job_id", "sentence"], sort=False).attribute_id.agg(lambda ids: sorted(set(ids))).reset_index()
-    return gold.rename(columns=dict(sentence="text", attribute_id="gold")).drop_duplicates("text").assign(complete=False).reset_index(drop=True)
+    gold = positive.groupby("sentence", sort=False).agg(dict(job_id="first", attribute_id=lambda ids: sorted(set(ids)))).reset_index()
+    return gold.rename(columns=dict(sentence="text", attribute_id="gold"))[["job_id", "text", "gold"]].assign(complete=False)
 
 # %% ../nbs/03_cross_data.ipynb #713c8ea1
 def job_texts(

@@ -61,7 +61,7 @@ def train_cross(
     batch_size: int = 32,  # pairs a device and step
     accumulate: int = 1,  # steps whose gradients are added up before an update
     learning_rate: float = 1e-4,  # peak, after a warm-up over the first tenth
-    max_length: int = 512,  # tokens of both texts together
+    max_length: int = 512,  # tokens of both texts together; at the level job 512, for which 03_cross_data packs the ads
     scheduler: str = "linear",  # how the learning rate falls after its peak: linear, cosine, constant_with_warmup, …
     dropout: float = 0.0,  # share of the activations set to 0 while training; worth it only for several passes
     save_steps: int = 300,  # steps between measurements and between checkpoints

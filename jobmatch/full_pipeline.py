@@ -23,7 +23,7 @@ import pandas as pd
 
 from .core.encoders import best_device, encode_words, load_bi, load_cross, score_pairs
 from .core.examples import Examples, asking, build_examples, neighbours
-from .core.evaluation import EvalSet, levels, read_golden_dir, report, split_set
+from .core.evaluation import EvalSet, distinct_sentences, levels, read_golden_dir, report, split_set
 from .core.late import embed_names, late_scores
 from .core.matcher import Matcher, frequencies, make_matcher
 from .core.metrics import apply_calibration, best_threshold, bootstrap, ece, fit_calibration, ranking_metrics, reliability, threshold_sweep
@@ -74,7 +74,7 @@ def marked_lines(
     vectors: np.ndarray,  # of `embed_sentences`
 ) -> tuple[Examples | None, np.ndarray]:  # None where labels do not say which line they are of; int [n sentences]: the example that each is, -1 for none
     "The distinct lines whose gold is known, as examples."
-    lines = train.sentences[train.sentences.counts].drop_duplicates("sentence")
+    lines = distinct_sentences(train.sentences)
     if not train.by_sentence or lines.empty:
         return None, np.full(len(vectors), -1)
     names, number = dict(zip(train.attributes.attribute_id, train.attributes.name)), {s: i for i, s in enumerate(lines.sentence)}
@@ -165,7 +165,12 @@ def fit_prior(
 def _counted(scored: pd.DataFrame, eval_set: EvalSet) -> pd.DataFrame:
     "Pairs that lead, of sentences whose gold is known."
     scored = scored[scored.leads]
-    return scored[eval_set.sentences.counts.to_numpy()[scored.sentence_no]] if eval_set.by_sentence else scored
+    return _of_known(scored, eval_set) if eval_set.by_sentence else scored
+
+
+def _of_known(scored: pd.DataFrame, eval_set: EvalSet) -> pd.DataFrame:
+    "Pairs of sentences whose gold is known."
+    return scored[eval_set.sentences.counts.to_numpy()[scored.sentence_no]]
 
 # %% ../nbs/05_full_pipeline.ipynb #38bbac67
 def calibrate(
@@ -177,7 +182,8 @@ def calibrate(
     "Fit rankers, calibration and thresholds on dev jobs."
     scored = scored[scored.leads].reset_index(drop=True)
     counted, n_gold = _counted(scored, eval_set), eval_set.n_gold
-    sweep = reading_sweep(counted, n_gold["sentence"] or n_gold["job"])
+    unit = "sentence_no" if eval_set.by_sentence else "job_id"
+    sweep = reading_sweep(counted, n_gold["sentence"] if eval_set.by_sentence else n_gold["job"], unit)
     read_from = float(sweep.read_from[sweep.f1 >= sweep.f1.max() - 0.002].max()) if len(sweep) else 1.0
     prior = apply_calibration(fit_rankers(counted)["unread"], scored)
     as_read = scored.assign(cross=scored.cross.where(prior >= read_from))
@@ -244,7 +250,8 @@ def measure(
         chosen = matcher.config["thresholds"][level]
         out |= {f"{key}.{k}": v for k, v in (report(rows, unit, gold, chosen) | probability_figures(rows.score, rows.hit, chosen)).items()}
     for level, (key, rows, unit, gold) in levels(scored.assign(score=scored.bi), eval_set).items():
-        out |= {f"{key}_bi.{k}": v for k, v in report(rows, unit, gold, bi_thresholds.get(level, 1.0)).items()}
+        chosen = bi_thresholds.get(level, next(iter(bi_thresholds.values())))  # where dev's labels name no sentences, what it gives for jobs
+        out |= {f"{key}_bi.{k}": v for k, v in report(rows, unit, gold, chosen).items()}
     share = silent_matched(matcher, scored, eval_set, jobs)
     return out if np.isnan(share) else out | {f"{eval_set.name}.silent_matched": share}
 
@@ -295,8 +302,10 @@ def ladder(
 ) -> pd.DataFrame:  # a row a step: precision, recall, f1, rp@5, gain in f1 with its 95 % interval
     "F1 and RP@5 of golden sentences or ads as evidence is added."
     steps, probability, unit = (LADDER, _ranked, "sentence_no") if level == "sentence" else (AD_LADDER, _calibrated, "job_id")
-    gold = sets["golden"].sentences.gold if level == "sentence" else sets["golden"].jobs
-    by_job, rows, before = gold.map(len).groupby(sets["golden"].sentences.job_id if level == "sentence" else gold.index).sum(), [], None
+    gold = sets["golden"].jobs
+    if level == "sentence":
+        dev, golden, gold = _of_known(dev, sets["dev"]), _of_known(golden, sets["golden"]), sets["golden"].sentences.gold[sets["golden"].sentences.counts]
+    by_job, rows, before = gold.map(len).groupby(sets["golden"].sentences.job_id[gold.index] if level == "sentence" else gold.index).sum(), [], None
     n_gold = by_job.to_numpy()
     f1 = lambda t, i: 2 * t["hits"][i].sum() / max(t["taken"][i].sum() + n_gold[i].sum(), 1)
     for step, features in steps.items():
@@ -534,7 +543,7 @@ def run_pipeline(
         scored = score_set(matcher, sets["golden"])
         golden = dict(sentence=scored, job=job_table(matcher, decided(matcher, scored), sets["golden"]))
         metrics = _stock(folder) | measure(matcher, sets["golden"], bi_thresholds, scored)
-        steps = {level: ladder(dev[level], golden[level], sets, level, seed) for level in ("sentence", "job") if level == "job" or sets["golden"].by_sentence}
+        steps = {level: ladder(dev[level], golden[level], sets, level, seed) for level in ("sentence", "job") if level == "job" or (sets["dev"].by_sentence and sets["golden"].by_sentence)}
         metrics |= _benchmarks(matcher, resolve(golden_dir), bi_thresholds) if golden_dir else {}
         jobs = read_frame(data / "jobs.parquet").query("split == 'golden'")
         matches = _golden_matches(matcher, jobs)

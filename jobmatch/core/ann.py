@@ -108,9 +108,11 @@ def to_device(
     index: "faiss.Index",
     device: str,  # a torch device
 ) -> "faiss.Index":
-    "The index on the GPU, if there is one and FAISS can use it; else the index as it is."
+    "The index on this GPU, if FAISS can use it; else the index as it is."
     import faiss
+    import torch
 
     if not device.startswith("cuda") or not hasattr(faiss, "StandardGpuResources"):
         return index
-    return faiss.index_cpu_to_all_gpus(index)
+    number = device.partition(":")[2] or torch.cuda.current_device()
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), int(number), index)

@@ -78,7 +78,7 @@ def best_dtype(
     import torch
 
     if device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return "bfloat16" if device == "cpu" and _cpu_multiplies_bf16() else "float32"
 
 # %% ../../nbs/core/encoders.ipynb #0d043ac1
@@ -299,7 +299,7 @@ def score_pairs(
         return logits
     texts = [a for a, _ in pairs], [b for _, b in pairs]
     with tqdm(total=len(pairs), desc="read pairs", unit="pair", disable=not progress) as bar:
-        for rows, _, out in _computed(model, texts, model.max_length, batch_size):
+        for rows, _, out in _computed(model, texts, model.max_seq_length, batch_size):
             logits[rows] = out["scores"].reshape(-1)
             bar.update(len(rows))
     return logits

@@ -38,16 +38,17 @@ class Memory:
     def __init__(
         self,
         sentences: int = 20_000,  # whose vectors and candidates are kept, 10 KB each
+        words: int = 3_000,  # sentences whose words' vectors are kept between `embed` and `match`, 20 KB each
         pairs: int = 200_000,  # whose logits are kept
         ads: int = 2_000,  # whose matches are kept
     ):
-        self.vectors, self.candidates, self.logits, self.matches = (LRUCache(n) for n in (sentences, sentences, pairs, ads))
+        self.vectors, self.candidates, self.words, self.logits, self.matches = (LRUCache(n) for n in (sentences, sentences, words, pairs, ads))
         self.asked: dict[str, int] = {}
         self.known: dict[str, int] = {}
 
     def look_up(
         self,
-        part: str,  # vectors, candidates, logits or matches
+        part: str,  # vectors, candidates, words, logits or matches
         keys: Iterable,
     ) -> dict:
         "What is known of these keys."
@@ -199,11 +200,12 @@ def load(
     models = dict(bi=load_bi(str(folder / "bi"), device)) | (dict(cross=load_cross(str(folder / "cross"), device)) if config["rankers"]["read"] else {})
     runtime = use_runtime(models, folder / "openvino", config.get("runtime", {}), device)
     examples = Examples.load(path) if (path := folder / "examples.npz").is_file() else None
-    graph = load_index(path) if (path := folder / "graph.faiss").is_file() and device == "cpu" else None  # a GPU compares all names as fast
+    moved = to_device(index, device)
+    graph = load_index(path) if (path := folder / "graph.faiss").is_file() and moved is index else None  # a GPU compares all names as fast
     matcher = cls(models["bi"], models.get("cross"), index, NameWords.load(folder / "words.npz"), attributes, build_lexicon(attributes),
                   splitting.load_nlp(str(folder / "spacy")), config, examples, graph, runtime)
     matcher.names = index.reconstruct_n(0, index.ntotal)  # a GPU's index does not give them back
-    matcher.index = to_device(index, device)
+    matcher.index = moved
     return matcher
 
 # %% ../../nbs/core/matcher.ipynb #280d6113
@@ -275,7 +277,10 @@ def embed(
 ) -> list[np.ndarray]:  # float32 [n sentences, dim] for each ad
     "Embed the sentences of all ads, each distinct one once."
     texts, numbers = _distinct([s.text for ad in sentences for s in ad])
-    return np.split(self._vectors(texts, {})[numbers], np.cumsum([len(ad) for ad in sentences])[:-1])
+    words: dict[str, np.ndarray] = {}
+    vectors = self._vectors(texts, words)[numbers]
+    self.memory.keep("words", words)  # `match` wants them next
+    return np.split(vectors, np.cumsum([len(ad) for ad in sentences])[:-1])
 
 # %% ../../nbs/core/matcher.ipynb #e76b24db
 WORD_K = 8  # nearest names of each word
@@ -355,6 +360,7 @@ def candidates(
     "The attributes that each text may ask for."
     known = self.memory.look_up("candidates", texts)
     new = [i for i, t in enumerate(texts) if t not in known]
+    words = words | self.memory.look_up("words", [texts[i] for i in new if texts[i] not in words])
     unread = [texts[i] for i in new if texts[i] not in words]
     words = words | dict(zip(unread, encode_words(self.bi, unread)[1]))
     some = [texts[i] for i in new]
@@ -587,7 +593,9 @@ def match(
     from tqdm.auto import tqdm
 
     texts = [texts] if isinstance(texts, str) else list(texts)
-    job_ids = [str(i) for i in range(len(texts))] if job_ids is None else job_ids
+    job_ids = [str(i) for i in range(len(texts))] if job_ids is None else list(job_ids)
+    if len(job_ids) != len(texts):
+        raise ValueError(f"{len(texts)} ads and {len(job_ids)} job_ids: give each ad its own")
     least = least_probability(self.threshold, threshold, top_n)
     out: list[list[Match]] = []
     with tqdm(total=len(texts), desc="match", unit="ad", disable=not progress) as bar:

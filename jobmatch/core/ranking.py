@@ -76,6 +76,7 @@ READ_FROM = (0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.15)
 def reading_sweep(
     candidates: pd.DataFrame,  # features and hit of dev; cross is nan where nothing was read
     n_gold: int,
+    unit: str = "sentence_no",  # what is gold for it: a sentence or, by the best of its sentences, a job (job_id)
 ) -> pd.DataFrame:  # read_from, pairs (read, a sentence), f1 (at its best threshold)
     "What F1 is left when pairs with a prior below each cut are not read."
     prior, rows = apply_calibration(fit_ranker(candidates, RETRIEVED), candidates), []
@@ -84,7 +85,8 @@ def reading_sweep(
         if candidates.hit[read].nunique() < 2:
             break
         p = np.where(read, apply_calibration(fit_ranker(candidates[read], FEATURES), candidates), prior)
-        rows.append(dict(read_from=cut, pairs=read.sum() / candidates.sentence_no.nunique(), f1=threshold_sweep(p, candidates.hit, n_gold).f1.max()))
+        best = candidates.assign(p=p).sort_values("p", ascending=False, kind="stable").drop_duplicates([unit, "row"])
+        rows.append(dict(read_from=cut, pairs=read.sum() / candidates.sentence_no.nunique(), f1=threshold_sweep(best.p, best.hit, n_gold).f1.max()))
     return pd.DataFrame(rows)
 
 

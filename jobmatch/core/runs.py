@@ -324,7 +324,7 @@ def run_stage(
     folder = resolve(folder)
     missing = [str(p) for p in inputs if not Path(p).exists()]
     if missing:
-        raise FileNotFoundError(f"{folder.name}: no {', no '.join(missing)}; run the stage that makes it first")
+        raise FileNotFoundError(f"{folder.name}: no {', no '.join(missing)}; run the stage that makes it first, or mend the path if it is yours")
     digests = {_name(Path(p)): digest(Path(p)) for p in inputs}
     if is_current(folder, params) and digests == read_json(folder / "run.json")["inputs"]:
         print(f"{folder.name}: skipped, already done with the same parameters and inputs{_since(folder)}")

@@ -502,7 +502,10 @@ def _text_pieces(path: Path, bad: list[Problem], size: int) -> Iterator[tuple[pd
             if not frame.columns.is_unique:  # `_rename` says which
                 yield frame, 1.0
             known |= dict.fromkeys(frame.columns)
-            yield frame.reindex(columns=list(known)).astype(object), min(f.buffer.tell() / path.stat().st_size, 1.0)
+            if known:  # nothing but broken lines so far says nothing of the columns
+                yield frame.reindex(columns=list(known)).astype(object), min(f.buffer.tell() / path.stat().st_size, 1.0)
+    if not known:
+        yield pd.DataFrame(), 1.0  # `_rename` says which are missing
 
 
 def iter_jobs(

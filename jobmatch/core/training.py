@@ -222,10 +222,7 @@ def _trainer(model, rows: pd.DataFrame, loss, evaluator, args: dict, batches: Le
 # %% ../../nbs/core/training.ipynb #c9d36380
 def _longest(model, batches: LengthBatches) -> float:
     "About how many tokens the longest text has when the model reads it."
-    from sentence_transformers import CrossEncoder
-
-    limit = model.max_length if isinstance(model, CrossEncoder) else model.max_seq_length
-    return min(batches.lengths.max() / 4, limit or np.inf)
+    return min(batches.lengths.max() / 4, model.max_seq_length or np.inf)
 
 
 def _batches(model, rows: pd.DataFrame, batch_size: int, seed: int) -> LengthBatches:
