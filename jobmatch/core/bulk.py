@@ -229,7 +229,7 @@ def _matcher(model: str, device: str) -> "Matcher":
 
     return Matcher.load(model, device)  # type: ignore[attr-defined]  # which `patch` adds
 
-
+# %% ../../nbs/core/bulk.ipynb #08b1a065
 def check_version(found: str, work: Work, device: str) -> None:
     "Refuse a model that would not give the matches that were planned."
     if found.partition("+")[0] != work.model_version.partition("+")[0]:

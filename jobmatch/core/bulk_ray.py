@@ -36,7 +36,7 @@ def ray_devices(
         return ["cuda"] * int(there.get("GPU", 0)) or ["cpu"] * len(nodes)
     return chosen(given, there)
 
-
+# %% ../../nbs/core/bulk_ray.ipynb #d33bfa1f
 def version_there(model: Path, device: str) -> str:
     "The model version that the cluster's devices compute: the machine that asks may have none of them."
     ask = join().remote(version_on).options(**needs(device))
