@@ -250,8 +250,7 @@ def measure(
         chosen = matcher.config["thresholds"][level]
         out |= {f"{key}.{k}": v for k, v in (report(rows, unit, gold, chosen) | probability_figures(rows.score, rows.hit, chosen)).items()}
     for level, (key, rows, unit, gold) in levels(scored.assign(score=scored.bi), eval_set).items():
-        chosen = bi_thresholds.get(level, next(iter(bi_thresholds.values())))  # where dev's labels name no sentences, what it gives for jobs
-        out |= {f"{key}_bi.{k}": v for k, v in report(rows, unit, gold, chosen).items()}
+        out |= {f"{key}_bi.{k}": v for k, v in report(rows, unit, gold, bi_thresholds[level]).items()}
     share = silent_matched(matcher, scored, eval_set, jobs)
     return out if np.isnan(share) else out | {f"{eval_set.name}.silent_matched": share}
 
@@ -260,9 +259,10 @@ def cosine_thresholds(
     scored: pd.DataFrame,  # of `score_set` on dev
     eval_set: EvalSet,  # dev
 ) -> dict[str, float]:
-    "The best thresholds of the bi-encoder's cosine alone, by level."
-    return {level: best_threshold(threshold_sweep(rows.score, rows.hit, int(gold.map(len).sum())))
+    "The best thresholds of the bi-encoder's cosine alone, by level; a level that dev does not measure has that of the other."
+    best = {level: best_threshold(threshold_sweep(rows.score, rows.hit, int(gold.map(len).sum())))
             for level, (_, rows, _, gold) in levels(scored.assign(score=scored.bi), eval_set).items()}
+    return {level: best.get(level, next(iter(best.values()))) for level in ("sentence", "job")}
 
 # %% ../nbs/05_full_pipeline.ipynb #b61fcbed
 def _cumulated(steps: dict[str, list[str]]) -> dict[str, list[str]]:

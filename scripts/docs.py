@@ -135,7 +135,7 @@ def write_gallery(site: Path, sources: list[Path]) -> None:
             name = f"images/gallery/{'-'.join(page.with_suffix('').parts)}-{i}.png"
             (site / name).write_bytes(image)
             title = "".join(notebook["cells"][0]["source"]).splitlines()[0].lstrip("# ")
-            parts += [f"## [{title}]({page.as_posix()})\n"] * (i == 0) + [f"![{heading}]({name})\n"]
+            parts += [f"## [{title}]({page.as_posix()})\n"] * (i == 0) + [f"![{title}: {heading}]({name})\n"]
     (site / "gallery.md").write_text("\n".join(parts), encoding="utf-8")
 
 

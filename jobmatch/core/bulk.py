@@ -170,7 +170,7 @@ def match_ads(
             except Exception as e:
                 failed.append([ad[0], f"could not be matched ({type(e).__name__}: {e})"])
         if len(failed) == len(ads):
-            next(iter(matcher.match_each([("", PROBE)], *limits)))  # raises where the model is at fault and not the ads
+            replace(matcher).match([PROBE])  # a copy without memory: it computes, and raises where the model is at fault and not the ads
         return matches, failed
 
 # %% ../../nbs/core/bulk.ipynb #577230ab
