@@ -16,7 +16,7 @@ from .core.ann import build_index, search
 from .core.encoders import encode, load_bi
 from .core.metrics import ranking_metrics
 from .core.runs import digest, parameters, read_frame, resolve, run_stage
-from .core.training import checkpoint_folder, figures, finish, fit
+from .core.training import averaged, checkpoint_folder, figures, finish, fit
 
 # %% ../nbs/01_bi_train.ipynb #9cee57a6
 def positive_pairs(
@@ -98,7 +98,7 @@ def masked_rows(
     return pairs[["anchor", "positive"]].assign(label=list(numbers)), numbers
 
 # %% ../nbs/01_bi_train.ipynb #a20d206a
-_FIT = ("epochs", "batch_size", "accumulate", "learning_rate", "scheduler", "dropout", "eval_steps", "seed")  # parameters that go to `fit` as they are
+_FIT = ("epochs", "batch_size", "accumulate", "learning_rate", "scheduler", "dropout", "eval_steps")  # parameters that go to `fit` as they are
 
 
 def _checked(pairs: pd.DataFrame, data: Path) -> pd.DataFrame:
@@ -109,23 +109,37 @@ def _checked(pairs: pd.DataFrame, data: Path) -> pd.DataFrame:
     return pairs
 
 # %% ../nbs/01_bi_train.ipynb #afdfa637
+def _trained(
+    data: Path,  # the run's data folder
+    params: dict,  # of `train_bi`
+    seed: int,
+    checkpoints: Path,  # of this seed
+    evaluator: "sentence_transformers.sentence_transformer.evaluation.SentenceEvaluator",
+) -> tuple["sentence_transformers.SentenceTransformer", pd.DataFrame]:  # the encoder and its history
+    "One training."
+    from jobmatch.core.losses import MaskedMNRL
+
+    rows, gold = masked_rows(_checked(training_pairs(data, seed), data))
+    encoder = load_bi(params["model"], device="cpu", dtype="float32")  # the trainer moves it to this process's device
+    serving_length = encoder.max_seq_length
+    encoder.max_seq_length = min(params["max_length"], serving_length)
+    loss = MaskedMNRL(encoder, gold, params["scale"], params["mini_batch_size"], params["words"])
+    history = fit(encoder, rows, loss, evaluator, checkpoints, desc=f"bi-encoder, seed {seed}", seed=seed, **{k: params[k] for k in _FIT})
+    encoder.max_seq_length = serving_length
+    return encoder, history
+
+
 def _train(
     folder: Path,  # the stage's
     inputs: list[Path],  # of `train_bi`
     params: dict,  # of `train_bi`
 ) -> dict[str, float]:  # the figures on dev, before and after
     "Train and save the encoder."
-    from jobmatch.core.losses import MaskedMNRL
-
     attributes, dev = (read_frame(p) for p in inputs[:2])
-    rows, gold = masked_rows(_checked(training_pairs(inputs[0].parent, params["seed"]), inputs[0].parent))
-    encoder = load_bi(params["model"], device="cpu", dtype="float32")  # the trainer moves it to this process's device
-    serving_length = encoder.max_seq_length
-    encoder.max_seq_length = min(params["max_length"], serving_length)
-    checkpoints = checkpoint_folder(folder, [params, [digest(p) for p in inputs]])
-    loss = MaskedMNRL(encoder, gold, params["scale"], params["mini_batch_size"], params["words"])
-    history = fit(encoder, rows, loss, recall_on_dev(dev, attributes), checkpoints, desc="bi-encoder", **{k: params[k] for k in _FIT})
-    encoder.max_seq_length = serving_length
+    checkpoints, evaluator = checkpoint_folder(folder, [params, [digest(p) for p in inputs]]), recall_on_dev(dev, attributes)
+    seeds = range(params["seed"], params["seed"] + params["trainings"])
+    trained = {seed: _trained(inputs[0].parent, params, seed, checkpoints / f"seed-{seed}", evaluator) for seed in seeds}
+    encoder, history = averaged(trained, evaluator)
     finish(encoder, history, folder, checkpoints)
     before, after = figures(history)
     return {f"dev_1k_stock.{k}": v for k, v in before.items()} | {f"dev_1k.{k}": v for k, v in after.items()}
@@ -143,12 +157,15 @@ def train_bi(
     words: float = 1.0,  # weight of the loss by words beside the one by sentences; 0: none
     scheduler: str = "linear",  # how the learning rate falls after its peak: linear, cosine, constant_with_warmup, …
     dropout: float = 0.0,  # share of the activations set to 0 while training; worth it only for several passes
+    trainings: int = 1,  # how many, with one seed after the other; the encoder has the mean of their weights
     mini_batch_size: int = 0,  # texts embedded at once, for batches that memory cannot hold; 0: the whole batch
     eval_steps: int = 300,  # steps between measurements of recall and between checkpoints
     seed: int = 42,
 ) -> dict[str, float]:  # recall and MRR on dev samples, before and after
     "Fine-tune the bi-encoder on `<run>/data`; writes `<run>/bi_train/model` and `history.csv`."
     params = parameters(train_bi, locals())
+    if trainings < 1:
+        raise ValueError(f"trainings={trainings}: at least one; epochs=0 takes the encoder as it comes")
     data = resolve(run) / "data"
     inputs = [data / f"{name}.parquet" for name in ("attributes", "dev_samples_1k", "train_samples_final", "source_samples", "sentences", "labels")]
     inputs += [p for p in [resolve(model)] if (p / "config.json").is_file()]

@@ -80,7 +80,7 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, name, processes)
     n_steps = len(set(weights[0]))
     assert n_steps in (9, 10)  # 34 to 36 different rows in batches of 8, twice; in the middle of the second pass it is killed
     kill_at(8, tmp_path / "first.log", processes, "stage", name, killed)
-    last = next((killed / stage).glob("checkpoints-*/checkpoint-6"))
+    last = next((killed / stage).glob("checkpoints-*/**/checkpoint-6"))
     torn = Path(shutil.copytree(last, last.with_name("checkpoint-9")))  # one that a kill left half written
     next(torn.glob("rng_state*")).write_bytes(b"")
     if processes > 1:  # a training of another number of processes takes other batches, so it does not go on from these
@@ -109,10 +109,11 @@ def call(*words: object) -> str:
 def test_two_processes_train_one_model_measure_it_once_and_jobmatch_run_keeps_it(tmp_path):
     run = small_run(tmp_path)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "jobmatch.bi_train", run]
-    call(*launch, "--batch_size", 8, "--eval_steps", 2)
+    call(*launch, "--batch_size", 8, "--eval_steps", 2, "--trainings", 2)
     record, history = read_json(run / "bi_train" / "run.json"), pd.read_csv(run / "bi_train" / "history.csv")
     assert record["processes"] == 2 and set(record["metrics"]) > {"dev_1k.recall@10", "dev_1k_stock.recall@10"}
     assert history.step.max() == 3 and history.best.sum() == 1  # 36 rows at most, in steps of 16
+    assert set(history.seed.dropna()) == {42, 43} and history.seed[history.best].isna().all()  # the mean of both weights is kept
     assert (run / "bi_train" / "model" / "model.safetensors").is_file() and not list((run / "bi_train").glob("checkpoints-*"))
     made = digest(run / "bi_train")
     again = [Path(sys.executable).with_name("jobmatch"), "run", "--run", run, "--stages", "01"]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHORT', 'precision_args', 'processes', 'checkpoint_folder', 'last_checkpoint', 'LengthBatches', 'set_dropout',
-           'attention', 'fit', 'save_model', 'finish', 'figures']
+           'attention', 'fit', 'averaged', 'save_model', 'finish', 'figures']
 
 # %% ../../nbs/core/training.ipynb #58a8047d
 import json
@@ -286,6 +286,24 @@ def fit(
     processes().wait_for_everyone()  # all have read the best checkpoint
     return _history(trainer.state)
 
+# %% ../../nbs/core/training.ipynb #bd311912
+def averaged(
+    trained: dict[int, tuple["sentence_transformers.SentenceTransformer", pd.DataFrame]],  # by seed: a model and the history that `fit` gave
+    evaluator: "sentence_transformers.base.evaluation.BaseEvaluator",  # measures the mean
+) -> tuple["sentence_transformers.SentenceTransformer", pd.DataFrame]:  # the histories have a column `seed`; the last row is of the mean, and is the best
+    "The mean of the weights of models that began as one; a single model stays as it is."
+    from torch.optim.swa_utils import AveragedModel
+
+    histories = pd.concat([history.assign(seed=seed) for seed, (_, history) in trained.items()], ignore_index=True)
+    (model, _), *others = trained.values()
+    if not others:
+        return model, histories
+    mean = AveragedModel(model)
+    for one, _ in trained.values():
+        mean.update_parameters(one)
+    last = pd.DataFrame([dict(step=histories.step.max(), train_loss=np.nan, best=True, **_measured(mean.module, evaluator))])
+    return mean.module, pd.concat([histories.assign(best=False), last], ignore_index=True)
+
 # %% ../../nbs/core/training.ipynb #addb6850
 def save_model(
     model: "sentence_transformers.SentenceTransformer | sentence_transformers.CrossEncoder",
@@ -302,7 +320,7 @@ def save_model(
 
 def finish(
     model: "sentence_transformers.SentenceTransformer | sentence_transformers.CrossEncoder",
-    history: pd.DataFrame,  # of `fit`
+    history: pd.DataFrame,  # of `fit` or `averaged`
     folder: Path,  # the stage's: gets `model` and `history.csv`
     checkpoints: Path,  # is removed
 ) -> None:
@@ -314,8 +332,8 @@ def finish(
 
 
 def figures(
-    history: pd.DataFrame,  # of `fit`
+    history: pd.DataFrame,  # of `fit` or `averaged`
 ) -> tuple[dict[str, float], dict[str, float]]:  # the evaluator's figures
     "What was measured before the first step, and of the model that was kept."
-    table = history.drop(columns=["step", "train_loss", "best"])
+    table = history.drop(columns=["step", "train_loss", "best", "seed"], errors="ignore")
     return table[history.step == 0].iloc[0].to_dict(), table[history.best].iloc[0].to_dict()
