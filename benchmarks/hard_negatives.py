@@ -158,7 +158,7 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
     read = scored[scored.read]
-    write_json(Path(__file__).with_suffix(".json"), dict(run=args.run, ads=len(dev.jobs), read=len(read), guessing=float(read.hit.mean()), f1_without=alone, rows=rows))
+    write_json(Path(__file__).with_suffix(".json"), dict(run=resolve(args.run).name, ads=len(dev.jobs), read=len(read), guessing=float(read.hit.mean()), f1_without=alone, rows=rows))
     print(f"{len(dev.jobs)} dev ads, {len(read)} pairs read, of which {read.hit.mean():.3f} are right; F1 without a cross-encoder {alone:.3f}")
     print(pd.DataFrame(rows).round(3).to_markdown(index=False))
 

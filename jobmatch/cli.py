@@ -718,11 +718,17 @@ def key_command(args: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #973f3ae5
+def _metrics_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="for /metrics, /healthz, /readyz; 0: any free one (default: none)")
+    parser.add_argument("--metrics-host", default=config.text("metrics_host"), help="(default: %(default)s)")
+
+
 def _log_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="where the Parquet files go, a folder or what fsspec knows, such as s3://bucket/log (default: %(default)s)")
     parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
     parser.add_argument("--group", default="jobmatch-log", help="(default: jobmatch-log)")
     parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
+    _metrics_arguments(parser)
 
 
 def log_command(args: argparse.Namespace) -> int:
@@ -920,6 +926,7 @@ def _alerts_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
     parser.add_argument("--group", default="jobmatch-alerts", help="(default: jobmatch-alerts)")
     parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
+    _metrics_arguments(parser)
 
 
 def alerts_command(args: argparse.Namespace) -> int:

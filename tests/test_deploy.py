@@ -1,11 +1,14 @@
-"What deploy/ and compose.yml say, as far as it can be checked without a daemon or a cluster: against schemas, the command line's own parser, and the metrics that a worker exports."
+"What deploy/ and compose.yml say, as far as it can be checked without a daemon or a cluster: against schemas, the command line's own parser, and the metrics that are exported."
 
+import contextlib
 import json
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +27,7 @@ from jobmatch.live.contracts import JOBS, Record
 from jobmatch.live.drift import put_drift
 from jobmatch.live.feature_store import DEFINITIONS, EmbeddingStore
 from jobmatch.live.kafka import Broker, create_topics, send
+from jobmatch.live.log import run_log
 from jobmatch.live.ops import Metrics
 from jobmatch.live.rules import read_rules
 from jobmatch.live.stream import JobMatching, Worker
@@ -129,7 +133,7 @@ def test_mlflow_takes_its_command():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> dict[str, list[dict]]:
-    "What a worker exports after an ad, the same ad again, and a broken one, its store failing once it has told of drift: name → the labels of each sample."
+    "What a worker exports after an ad, the same ad again, and a broken one, its store failing once it has told of drift, and what the log exports: name → the labels of each sample."
     metrics, store = Metrics(), EmbeddingStore(tmp_path_factory.mktemp("deploy") / "store")
     put_drift(store, pd.DataFrame([dict(scope="all", statistic="chars", value=1.0, expected=2.0, shift=1.0, p=0.001, alarm=True)]))
     matching = JobMatching([Matcher.load(tiny_run() / "model")], store, metrics)
@@ -148,10 +152,31 @@ def exported(tmp_path_factory) -> dict[str, list[dict]]:
             time.sleep(0.2)
         worker.stop()
         thread.join()
-    out: dict[str, list[dict]] = {"up": [dict(job="jobmatch-worker", instance="worker:9108")]}  # Prometheus' own
-    for sample in (s for f in text_string_to_metric_families(metrics.text().decode()) for s in f.samples):
-        out.setdefault(sample.name, []).append(sample.labels)
+        of_log = exported_by_log(broker.bootstrap_servers, tmp_path_factory.mktemp("log"))
+    out: dict[str, list[dict]] = {"up": [dict(job=f"jobmatch-{name}", instance=f"{name}:9108") for name in ("worker", "log", "alerts")]}  # Prometheus' own
+    for job, text in (("worker", metrics.text().decode()), ("log", of_log)):
+        for sample in (s for f in text_string_to_metric_families(text) for s in f.samples):
+            out.setdefault(sample.name, []).append(sample.labels | dict(job=f"jobmatch-{job}"))
     return out
+
+
+def exported_by_log(bootstrap_servers: str, folder: Path) -> str:
+    "What `jobmatch log` answers on its port, once it is ready."
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    stop = threading.Event()
+    thread = threading.Thread(target=run_log, args=(bootstrap_servers, str(folder)), kwargs=dict(stop=stop, metrics_port=port, max_seconds=0.2))
+    thread.start()
+    ask, end, said = lambda path: urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}").read().decode(), time.monotonic() + 60, ""
+    while time.monotonic() < end and not ("jobmatch_unread{" in said and "jobmatch_records_total{" in said):
+        time.sleep(0.2)
+        with contextlib.suppress(OSError):  # not there yet
+            said = ask("metrics")
+    assert json.loads(ask("readyz")) == dict(healthy=True, ready=True)
+    stop.set()
+    thread.join()
+    return said
 
 
 def selectors(expression: object) -> Iterator[tuple[str, dict[str, str], set[str]]]:
@@ -172,11 +197,11 @@ QUERIES = [(f"panel {p['title']}", t["expr"]) for p in DASHBOARD["panels"] for t
 
 
 @pytest.mark.parametrize(("where", "query"), [pytest.param(*q, id=q[0]) for q in QUERIES])
-def test_queries_ask_for_what_a_worker_exports(exported, where, query):
+def test_queries_ask_for_what_is_exported(exported, where, query):
     found = list(selectors(promql_parser.parse(query)))
     assert found
     for name, asked, grouped in found:
-        assert name in exported, f"{where}: a worker exports no {name}"
+        assert name in exported, f"{where}: nothing exports {name}"
         assert any(asked.items() <= labels.items() and grouped <= labels.keys() for labels in exported[name]), f"{where}: no {name} with {asked} and {grouped}"
 
 
@@ -200,10 +225,11 @@ def test_the_dashboard_reads_the_source_that_is_provisioned():
     assert len({p["id"] for p in DASHBOARD["panels"]}) == len(DASHBOARD["panels"]) and {r["labels"]["severity"] for r in RULES} <= {"info", "warning", "critical"}
 
 
-def test_prometheus_scrapes_the_worker_and_its_rules_are_mounted():
+def test_prometheus_scrapes_all_parts_and_its_rules_are_mounted():
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     assert all((DEPLOY / "prometheus" / Path(f).name).is_file() for f in config["rule_files"])
-    scraped = config["scrape_configs"][0]
-    assert scraped["dns_sd_configs"][0]["names"] == ["worker"] and "worker" in COMPOSE["services"]
-    args = make_parser().parse_args(COMPOSE["services"]["worker"]["command"][1:])
-    assert scraped["dns_sd_configs"][0]["port"] == args.metrics_port and args.metrics_host == "0.0.0.0"
+    for scraped, name in zip(config["scrape_configs"], ("worker", "log", "alerts"), strict=True):
+        assert scraped["job_name"] == f"jobmatch-{name}" and scraped["dns_sd_configs"][0]["names"] == [name]
+        words = [next(c["command"] for c in containers() if c["name"] == name), COMPOSE["services"][name]["command"]]
+        asked = [make_parser().parse_args([str(w) for w in command[1:]]) for command in words]
+        assert all((a.metrics_port, a.metrics_host) == (scraped["dns_sd_configs"][0]["port"], "0.0.0.0") for a in asked)

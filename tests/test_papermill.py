@@ -18,7 +18,7 @@ from jobmatch.tiny import tiny_run
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STAGES = ["00_data", "01_bi_train", "02_bi_eval", "03_cross_data", "04_cross_train", "05_full_pipeline"]
-SMALL = ["n_jobs=12", "n_workers=0", "max_sentences=40", "small=50", "top_k=5", "max_length=40"]
+SMALL = ["n_jobs=12", "n_workers=0", "max_sentences=40", "small=50", "top_k=5", "max_length=40", "runtime='torch'"]
 
 
 def call(*words: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:

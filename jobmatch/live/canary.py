@@ -33,7 +33,7 @@ from filelock import FileLock
 from ..core.runs import digest, read_json, resolve
 from .contracts import ALERTS, DEAD, JOBS, LOG, SHADOW, UNMATCHED, ContractError, Record, decode, encode, withdrawn_id
 from .kafka import client_settings, send
-from .log import log_time, open_log, stopped_by_signals
+from .log import log_time, open_log, read_until, stopped_by_signals
 from .ops import Metrics, log
 from .stream import Job, JobMatching
 
@@ -622,6 +622,7 @@ def not_counted(
 def recount(
     state: dict,
     db: "duckdb.DuckDBPyConnection",  # of `open_log`
+    until: datetime | None = None,  # of `read_until`
 ) -> dict:
     "The state with its counts taken from the log."
     ads, since = tried_ads(state, db), log_time(datetime.fromisoformat(state["since"]))
@@ -635,7 +636,7 @@ def recount(
     ads, pairs = ads[ads.time >= since], pairs[pairs.when >= since]
     late = ads[ads.time >= since + timedelta(minutes=state["plan"]["grace"])]
     counted = observe(state, ads, pairs, agreements(both_matched(ads)), _followed(state, late))
-    return counted | dict(silent=_silent(late))
+    return counted | dict(silent=_silent(late if until is None else late[late.time <= until]))
 
 
 def _followed(state: dict, late: pd.DataFrame) -> np.ndarray:
@@ -668,7 +669,7 @@ def run_check(
     elif serves not in (state["champion"], None):  # the workers follow the alias and leave this rollout alone
         new = move(state, "rollback", f"somebody moved the alias to {serves}", now)
     else:
-        new = check(recount(state, open_log(folder)), now)
+        new = check(recount(state, open_log(folder), read_until(folder)), now)
     new |= dict(checked=checked)
     with FileLock(resolve(LOCK)):  # not while counting, so that a rollback by hand need not wait
         present = load_state(registry)

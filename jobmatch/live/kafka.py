@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LOOPBACK', 'logger', 'EMBEDDED', 'DAY', 'KEPT', 'REFUSED', 'client_settings', 'full_name', 'plain_name',
            'producer_settings', 'consumer_settings', 'Broker', 'topic_settings', 'create_topics', 'wait_for_broker',
-           'group_settings', 'serve_broker', 'record', 'send', 'read_topic', 'failed', 'commit', 'Attempts']
+           'group_settings', 'serve_broker', 'record', 'send', 'read_topic', 'failed', 'commit', 'unread', 'partitions',
+           'Attempts']
 
 # %% ../../nbs/live/kafka.ipynb #a2cc8440
 import logging
@@ -325,6 +326,36 @@ def commit(
         if e.args[0].code() in REFUSED:
             raise
         log("commit refused, this will be read again", 30, error=e.args[0].name())
+
+# %% ../../nbs/live/kafka.ipynb #42d5d797
+def unread(
+    consumer: Consumer,
+    timeout: float = 5,  # seconds that the broker may take to answer
+) -> dict[tuple[str, int], int] | None:  # (topic, partition) → records; None where the broker does not say
+    "How many records of each partition that a consumer has are not committed."
+    out = {}
+    try:
+        for p in consumer.committed(consumer.assignment(), timeout=timeout):
+            begin, (_, end) = p.offset, consumer.get_watermark_offsets(p, cached=True)
+            if begin < 0 or end < 0:  # never committed, or nothing fetched yet
+                low, high = consumer.get_watermark_offsets(p, timeout=timeout)
+                begin, end = begin if begin >= 0 else low, max(end, high)
+            out[plain_name(p.topic), p.partition] = max(end - begin, 0)
+    except KafkaException as e:
+        log("how much is left is not known", 30, error=e.args[0].name())
+        return None
+    return out
+
+
+def partitions(consumer: Consumer, topics: Iterable[str], timeout: float = 5) -> int | None:
+    "How many partitions topics have in all; None where the broker does not say."
+    try:
+        there = consumer.list_topics(timeout=timeout).topics
+    except KafkaException as e:
+        log("the topics are not known", 30, error=e.args[0].name())
+        return None
+    return sum(len(there[name].partitions) for name in map(full_name, topics) if name in there)
+
 
 # %% ../../nbs/live/kafka.ipynb #ebbb2ecc
 class Attempts:

@@ -94,6 +94,8 @@ def run_alerts(
     group: str = "jobmatch-alerts",
     client: str | dict | None = None,  # librdkafka settings, or a file of them
     stop: "threading.Event | None" = None,  # stops it when set; None: the signals do
+    metrics_port: int | None = None,  # for /metrics, /healthz, /readyz; 0: any free one; None: none
+    metrics_host: str = "127.0.0.1",
 ) -> int:  # 0
     "Read the topic `alerts` and do what the rules say, until stopped."
     import threading
@@ -102,7 +104,9 @@ def run_alerts(
 
     from jobmatch.live.kafka import client_settings, commit, consumer_settings, create_topics, failed, full_name, group_settings, record, wait_for_broker
     from jobmatch.live.log import stopped_by_signals
+    from jobmatch.live.ops import shown_reading
 
+    figures = shown_reading(metrics_port, metrics_host)
     todo, stop, settings = read_rules(rules), stop or stopped_by_signals(threading.Event()), client_settings(client)
     suited = {"auto.offset.reset": "latest", **group_settings(wait_for_broker(bootstrap_servers, settings)["cluster"]), **settings}
     create_topics(bootstrap_servers, settings)
@@ -110,17 +114,18 @@ def run_alerts(
     consumer.subscribe([full_name("alerts")])
     try:
         while not stop.is_set():
+            figures.poll(bool(consumer.assignment()))
             for message in consumer.consume(1, 0.5):
                 if not failed(message):
-                    _acted(record(message), todo)
+                    figures.wrote(dict(alerts=1), failed=not _acted(record(message), todo))
                     commit(consumer, [TopicPartition(message.topic(), message.partition(), message.offset() + 1)])  # refused where a rule took too long
     finally:
         consumer.close()
     return 0
 
 # %% ../../nbs/live/rules.ipynb #9a5f0904
-def _acted(r: "jobmatch.live.contracts.Record", rules: list[dict]) -> None:
-    "Do what the rules say for one record; what fails is logged."
+def _acted(r: "jobmatch.live.contracts.Record", rules: list[dict]) -> bool:
+    "Do what the rules say for one record, and whether that went well; what fails is logged."
     from jobmatch.live.contracts import ALERTS, decode
     from jobmatch.live.ops import log
 
@@ -130,4 +135,6 @@ def _acted(r: "jobmatch.live.contracts.Record", rules: list[dict]) -> None:
         log("alert", name=alert["name"], severity=alert["severity"], message=alert["message"], calls=len(done))
     except Exception:  # a rule of the operator's, or a message that breaks its contract
         log("an alert was not acted on", 40, exc_info=True, at=r.address)
+        return False
+    return True
 
