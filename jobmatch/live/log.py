@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WITHDRAWN', 'GONE', 'DEDUPED', 'LEAST', 'GRACE', 'LOOK', 'APART', 'log_time', 'place', 'kept_texts', 'forget_texts',
-           'write_log', 'open_log', 'merge_log', 'withdrawn_ids', 'forget_withdrawn', 'forget_runs', 'attribute_group',
-           'run_log', 'stopped_by_signals', 'read_until']
+           'write_log', 'open_log', 'merge_log', 'withdrawn_ids', 'forget_withdrawn', 'forget_runs', 'prune_log',
+           'attribute_group', 'run_log', 'stopped_by_signals', 'read_until']
 
 # %% ../../nbs/live/log.ipynb #310c8975
 import io
@@ -399,6 +399,24 @@ def _rewritten(path: Path, gone: set[str]) -> bool:
         write_frame(table.reset_index(drop=True), path)
     return table is not None
 
+# %% ../../nbs/live/log.ipynb #18a6d64d
+def prune_log(
+    folder: str | Path,  # of the log, see `place`
+    days: int,  # that are kept, today not counted
+) -> int:  # days of a topic that were removed
+    "Remove the matches of days that are long past."
+    if days < 1:
+        raise ValueError(f"keep_days={days}: at least 1; a drift check looks back eight weeks, a rollout to its beginning")
+    (fs, top), first = place(folder), f"day={datetime.now(timezone.utc) - timedelta(days=days):%Y-%m-%d}"
+    old = [f"{top}/{topic}/{day}" for topic in (LOG, SHADOW[LOG]) for day in _by_day(fs, f"{top}/{topic}") if day < first]
+    for path in old:
+        fs.rm(path, recursive=True)
+    if old and "://" not in str(folder) and (resolve(folder) / "ads.jsonl").is_file():
+        known = {j for (j,) in open_log(folder).execute(" union ".join(f"select job_id from {_NAMES[t]}" for t in _READ)).fetchall()}
+        texts = {_id_of(line) for line in (resolve(folder) / "ads.jsonl").read_bytes().splitlines()}
+        forget_texts(folder, {job_id for job_id in texts if job_id and job_id not in known})
+    return len(old)
+
 # %% ../../nbs/live/log.ipynb #3f2a5ce9
 def attribute_group(attribute_id: str) -> str:
     "The branch an attribute is on: `4.A.2.a.4`, the general work activity, of O*NET's ids; of others, what is before the first dot or slash, if anything is."
@@ -417,6 +435,7 @@ def run_log(
     max_seconds: float = 10,  # how long a batch may wait to be filled
     stop: "threading.Event | None" = None,  # stops it when set; None: the signals do
     runs: str = "outputs/retrain",  # where retrainings lie, of which withdrawn ads are taken out
+    keep_days: int | None = None,  # of matches; None: all
     metrics_port: int | None = None,  # for /metrics, /healthz, /readyz; 0: any free one; None: none
     metrics_host: str = "127.0.0.1",
 ) -> int:  # 0
@@ -433,10 +452,9 @@ def run_log(
     try:
         while not stop.is_set():
             if day != (day := datetime.now(timezone.utc).date()):
-                threading.Thread(target=_merged, args=(folder, runs), daemon=True, name="merging").start()  # a merge may be cut off at any point
+                threading.Thread(target=_merged, args=(folder, runs, keep_days), daemon=True, name="merging").start()  # a merge may be cut off at any point
             batch.add([record(m) for m in consumer.consume(max_records - len(batch.held), 0.5) if not failed(m)])
-            if batch.is_due(max_records, max_seconds):
-                batch.write()
+            batch.write(max_records, max_seconds)
             batch.look(LOOK)
         batch.write()
         batch.look()
@@ -479,17 +497,14 @@ class _Batch:
         self.held += records
         self.figures.poll(bool(self.consumer.assignment()))
 
-    def is_due(self, max_records: int, max_seconds: float) -> bool:
-        return bool(self.held) and (len(self.held) >= max_records or time.monotonic() - self.since >= max_seconds)
-
-    def write(self) -> None:
-        "Write what was read, then commit it."
+    def write(self, max_records: int = 0, max_seconds: float = 0) -> None:
+        "Write what was read, then commit it; once there are so many records, or they have waited for so long."
         from confluent_kafka import TopicPartition
 
         from jobmatch.live.kafka import commit, full_name
         from jobmatch.live.ops import log
 
-        if not self.held:
+        if not self.held or (len(self.held) < max_records and time.monotonic() - self.since < max_seconds):
             return
         dead = write_log(self.held, self.folder)
         if dead:
@@ -502,12 +517,12 @@ class _Batch:
         self.held.clear()
 
 # %% ../../nbs/live/log.ipynb #1cda900a
-def _merged(folder: str, runs: str) -> None:
-    "Forget what was withdrawn, merge, and say so; an error is tried again tomorrow."
+def _merged(folder: str, runs: str, keep_days: int | None) -> None:
+    "Remove what is old, forget what was withdrawn, merge, and say so; an error is tried again tomorrow."
     from jobmatch.live.ops import log
 
     try:
-        log("merged", forgotten=forget_withdrawn(folder, runs), files=merge_log(folder))
+        log("merged", days_removed=prune_log(folder, keep_days) if keep_days else 0, forgotten=forget_withdrawn(folder, runs), files=merge_log(folder))
     except Exception:  # a storage that is away, another process that merges too
         log("not merged", 40, exc_info=True)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'FIGURES', 'FEW', 'to_judge', 'unfinished', 'begin', 'golden_table', 'held_verdicts', 'verdict_table',
-           'paired', 'worth_trying', 'compare_models', 'to_shadow', 'retrain', 'run_retrain']
+           'paired', 'worth_trying', 'compare_models', 'to_shadow', 'retrain', 'prune_runs', 'run_retrain']
 
 # %% ../../nbs/10_retrain.ipynb #492f4bee
 import shutil
@@ -191,6 +191,7 @@ def retrain(
     registry: object = None,
     tell: Callable[[Record], object] | None = None,  # takes an alert
     plan: Plan | None = None,  # of the rollout; None: derived from the log
+    keep: int | None = None,  # finished retrainings whose data and models stay; None: all
 ) -> dict:  # run, champion, figures, tried, reason, challenger (addresses, or None), rollout, verdicts
     "Train on what people said, compare with the champion, and send what is better to the shadow."
     from jobmatch.live.registry import find, model_folder, open_registry, register, set_alias
@@ -208,9 +209,27 @@ def retrain(
         rollout = to_shadow(address, present, folder, registry, plan) if address else "no rollout"
         outcome = dict(run=str(run), champion=present, figures=figures, tried=tried, reason=reason, challenger=address, rollout=rollout, verdicts=begun["verdicts"])
         write_json(run / "outcome.json", outcome)
+        if keep:
+            prune_runs(runs, keep)
     if tell:
         _tell(tell, outcome)
     return outcome
+
+# %% ../../nbs/10_retrain.ipynb #b41f2179
+def prune_runs(
+    runs: str | Path,  # the folder of all retrainings, whose lock the caller holds
+    keep: int,  # how many of the finished ones stay as they are, the newest
+) -> list[str]:  # the folders of which only `begun.json` and `outcome.json` are left now
+    "Remove what old retrainings were made of."
+    finished = sorted(p.parent for p in resolve(runs).glob("[0-9]*/outcome.json"))
+    large = [folder for folder in finished[:-keep] if len(list(folder.iterdir())) > 2]
+    for folder in large:
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in ("begun.json", "outcome.json"):
+                path.unlink()
+    return [folder.name for folder in large]
 
 # %% ../../nbs/10_retrain.ipynb #82e83f16
 @contextmanager
@@ -244,7 +263,7 @@ def run_retrain(
     bootstrap_servers: str = "",  # a broker for alerts; empty: nobody is told
     client: str | dict | None = None,  # librdkafka settings, or a file of them
     registry: object = None,
-    **options,  # champion, jobs, least of `retrain`
+    **options,  # champion, jobs, least, keep of `retrain`
 ) -> dict | None:  # of `retrain`; None: a rollout ran, and was checked to its end
     "Retrain, and check the rollout to its end; while a rollout runs, nothing new is trained."
     from jobmatch.live.kafka import client_settings, send
