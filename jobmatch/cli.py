@@ -768,11 +768,15 @@ def _drift_arguments(parser: argparse.ArgumentParser):
 
 def drift_command(args: argparse.Namespace) -> int:
     "Compare the log's last days with the weeks before."
+    from jobmatch.live.drift import TooEarly
     from jobmatch.live.monitor import run_drift
 
     given = {name: value for name, value in vars(args).items() if name != "command"}
     try:
         table, alerts = run_drift(**given | {"rules": args.rules and _where(args.rules), "store": args.store and _where(args.store)})
+    except TooEarly as e:  # the first days of a model
+        print(f"nothing is compared yet: {e}", f"what scores and verdicts say: {resolve(args.out) / 'quality.json'}", sep="\n")
+        return 0
     except (OSError, ValueError) as e:
         raise UsageError(str(e)) from None
     columns = ["scope", "statistic", "value", "expected", "shift", "p", "alarm"]

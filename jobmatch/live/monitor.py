@@ -38,10 +38,10 @@ def run_drift(
     client: str | dict | None = None,  # librdkafka settings, or a file of them
     **window,  # until, days, weeks, model_version, alpha, report of `check_log`
 ) -> tuple[pd.DataFrame, list[dict]]:  # as of `check_log`
-    "Look for drift, send the alerts, and call the functions that the rules name."
+    "Look for drift, send the alerts, and call the functions that the rules name; `TooEarly` where there is too little to compare, with quality.json written."
     todo = read_rules(rules)
-    table, alerts = check_log(folder, out, **window)
     write_json(resolve(out) / "quality.json", quality(folder))
+    table, alerts = check_log(folder, out, **window)
     if store:
         from jobmatch.live.feature_store import EmbeddingStore
 
