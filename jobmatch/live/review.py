@@ -153,8 +153,9 @@ class Draw:
         names: dict[str, str],  # attribute id → name
         keyed: bool = False,  # as for `candidates`
         every: float = 300,  # seconds between looks at which ads are offered
+        again: float = 20,  # seconds after which one looks again for somebody for whom nothing is left
     ):
-        self.folder, self.text, self.names, self.keyed, self.every = folder, text, names, keyed, every
+        self.folder, self.text, self.names, self.keyed, self.every, self.again = folder, text, names, keyed, every, again
         self.lock, self.looked, self.chosen = threading.Lock(), -math.inf, pd.DataFrame()
 
     def offered(self, most: float) -> pd.DataFrame:  # of `offered`
@@ -167,7 +168,7 @@ class Draw:
 
     def __call__(self, who: str) -> dict | None:  # of `next_ad`
         "The first ad of those that are left for somebody."
-        for most in (self.every, 0):
+        for most in (self.every, self.again):
             chosen, db = self.offered(most), open_log(self.folder)
             if ad := next_ad(_left(chosen, db, who, self.keyed), self.text, lambda ad: found_in(db, ad), self.names):
                 return ad
