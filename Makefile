@@ -22,15 +22,15 @@ help:
 
 run: .venv/installed
 	@$(BIN)/jobmatch fetch
-	@$(BIN)/jobmatch run --run $(RUN) --source $(SOURCE) $(SETTINGS)
+	@$(BIN)/jobmatch run --run $(RUN) --source $(SOURCE) $(RECIPE) $(SETTINGS)
 	@$(BIN)/jobmatch match examples/ads/* --model $(RUN)/model --top-n 5
 
 quick: RUN := outputs/quick
-quick: SETTINGS := -p epochs=0 -p cross_data.max_sentences=300 -p cross_data.max_lines=0
+quick: RECIPE := -p epochs=0 -p cross_data.max_sentences=300 -p cross_data.max_lines=0
 quick: run
 
 best: RUN := outputs/best
-best: SETTINGS := -p bi_train.epochs=3 -p bi_train.dropout=0.1 -p cross_train.max_pairs=0 -p cross_data.max_lines=16000
+best: RECIPE := -p bi_train.epochs=3 -p bi_train.dropout=0.1 -p cross_train.max_pairs=0 -p cross_data.max_lines=16000
 best: run
 
 lab: .venv/installed

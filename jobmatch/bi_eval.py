@@ -32,6 +32,7 @@ def retrieve(
         job_id=np.repeat(eval_set.sentences.job_id.to_numpy(), k), sentence_no=np.repeat(np.arange(n), k),
         attribute_id=eval_set.attributes.attribute_id.to_numpy()[rows.ravel()], score=scores.ravel()))
     gold = [set(g) for g in eval_set.sentences.gold]
+    out = out[rows.ravel() >= 0].reset_index(drop=True)  # -1: an approximate index found fewer
     return out.assign(hit=[a in gold[i] for i, a in zip(out.sentence_no, out.attribute_id)])
 
 # %% ../nbs/02_bi_eval.ipynb #c9d769ae

@@ -169,7 +169,7 @@ def train_bi(
     data = resolve(run) / "data"
     inputs = [data / f"{name}.parquet" for name in ("attributes", "dev_samples_1k", "train_samples_final", "source_samples", "sentences", "labels")]
     inputs += [p for p in [resolve(model)] if (p / "config.json").is_file()]
-    return run_stage(resolve(run) / "bi_train", params, inputs, partial(_train, inputs=inputs, params=params))
+    return run_stage(resolve(run) / "bi_train", params, inputs, partial(_train, inputs=inputs, params=params), later=dict(trainings=1))
 
 # %% ../nbs/01_bi_train.ipynb #00a20fd9
 if __name__ == "__main__" and "get_ipython" not in globals():

@@ -718,11 +718,14 @@ def key_command(args: argparse.Namespace) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #973f3ae5
-def _from_one(word: str) -> int:
-    "A number of things that are kept."
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is no whole number from 1")
-    return int(word)
+def _from(least: int) -> Callable[[str], int]:
+    "Takes a word for a number that is not less."
+    def number(word: str) -> int:
+        if not word.isdecimal() or int(word) < least:
+            raise argparse.ArgumentTypeError(f"{word!r} is no whole number from {least}")
+        return int(word)
+
+    return number
 
 
 def _metrics_arguments(parser: argparse.ArgumentParser):
@@ -734,7 +737,7 @@ def _log_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--log", dest="folder", metavar="FOLDER", default=config.text("log"), help="where the Parquet files go, a folder or what fsspec knows, such as s3://bucket/log (default: %(default)s)")
     parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers"), help="(default: %(default)s)")
     parser.add_argument("--group", default="jobmatch-log", help="(default: jobmatch-log)")
-    parser.add_argument("--keep-days", type=_from_one, metavar="N", help="remove matches that are older, and kept texts of ads that nobody judged; a drift check needs 60 (default: keep all)")
+    parser.add_argument("--keep-days", type=_from(60), metavar="N", help="let matches that are older go, and kept texts of ads that nobody judged (at least 60; default: keep all)")
     parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")
     _metrics_arguments(parser)
 
@@ -911,7 +914,7 @@ def _retrain_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--jobs", metavar="FILE", default="", help="the ads' texts, JSONL or CSV (default: those kept by `serve --keep-texts`)")
     parser.add_argument("--least", type=int, default=50, metavar="N", help="new verdicts without which nothing is trained (default: 50)")
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the stages, as for `run`; again for more")
-    parser.add_argument("--keep", type=_from_one, metavar="N", help="retrainings whose data and models stay; of older ones, what came of them stays (default: all)")
+    parser.add_argument("--keep", type=_from(1), metavar="N", help="retrainings whose data and models stay; of older ones, what came of them stays (default: all)")
     parser.add_argument("--every", type=float, default=60, metavar="S", help="seconds between checks of the rollout; 0: begin it and leave (default: 60)")
     parser.add_argument("--bootstrap-servers", default=config.text("bootstrap_servers", ""), help="a Kafka broker to send alerts to (default: none, or as configured)")
     parser.add_argument("--client", metavar="FILE", default=config.text("client"), help="settings of librdkafka, name=value lines (TLS, SASL)")

@@ -176,16 +176,18 @@ def _job_candidates(
     ids: np.ndarray,  # attribute id of each row
     top_k: int,
 ) -> list[list[int]]:
-    "For each job the attributes that its sentences rank first, or the ad as a whole where none was taken, without its gold."
+    "For each job the attributes that its sentences rank first, or the ad as a whole where none was taken, without what is gold for its text."
     by_job = {}
     for job_id, rows in zip(texts.job_id, ranked.tolist()):
         by_job.setdefault(job_id, []).append(rows)
     rest = whole[~whole.job_id.isin(by_job)]
     by_job |= {job_id: [rows] for job_id, rows in zip(rest.job_id, rank(rest.text.tolist()).tolist())}
-    out = []
-    for job_id, gold in zip(whole.job_id, whole.all_gold):
+    out, same = [], {}
+    for text, gold in zip(whole.text.map(normal), whole.all_gold):
+        same.setdefault(text, set()).update(gold)  # an ad that was posted twice, and labelled differently
+    for job_id, text in zip(whole.job_id, whole.text.map(normal)):
         in_turn = [r for rows in zip(*by_job[job_id]) for r in rows]
-        out.append([r for r in dict.fromkeys(in_turn) if ids[r] not in set(gold)][:top_k])
+        out.append([r for r in dict.fromkeys(in_turn) if ids[r] not in same[text]][:top_k])
     return out
 
 # %% ../nbs/03_cross_data.ipynb #80898dba

@@ -187,7 +187,7 @@ def calibrate(
     read_from = float(sweep.read_from[sweep.f1 >= sweep.f1.max() - 0.002].max()) if len(sweep) else 1.0
     prior = apply_calibration(fit_rankers(counted)["unread"], scored)
     as_read = scored.assign(cross=scored.cross.where(prior >= read_from))
-    fair = out_of_fold(as_read)
+    fair = out_of_fold(as_read, as_read.index.isin(counted.index))  # as the rankers that serve: where the gold of a sentence is not known, no candidate counts as wrong
     jobs = job_candidates(matcher, as_read, eval_set, fair)
     job = fit_calibration(jobs[[f for f in JOB_FEATURES if jobs[f].std() > 1e-9]], jobs.hit)
     jobs = with_scores(jobs, matcher.names, job)

@@ -131,7 +131,7 @@ def check_files(files: list[Path], columns: dict[str, str] | None = None) -> Non
     problems, whole = [], [p for p in files if not p.is_file() or p.stat().st_size]
     for path in whole or files:  # an empty file among others is a reject: whoever writes tables in parts leaves some
         try:
-            next(iter_jobs(path, columns, size=1), None)
+            next(iter_jobs(path, columns, size=100), None)
         except DataError as e:
             problems += [replace(p, file=str(path)) for p in e.problems]
     if problems:
@@ -170,7 +170,7 @@ def match_ads(
             except Exception as e:
                 failed.append([ad[0], f"could not be matched ({type(e).__name__}: {e})"])
         if len(failed) == len(ads):
-            replace(matcher).match([PROBE])  # a copy without memory: it computes, and raises where the model is at fault and not the ads
+            matcher.forgetful().match([PROBE])  # it computes, and raises where the model is at fault and not the ads
         return matches, failed
 
 # %% ../../nbs/core/bulk.ipynb #577230ab

@@ -98,6 +98,7 @@ def votes(
     "What the neighbours were marked with."
     out = []
     for weights, lines in zip(*near):
+        weights, lines = weights[lines >= 0], lines[lines >= 0]  # -1: an approximate index found fewer
         sizes = examples.ends[lines + 1] - examples.ends[lines]
         starts = np.cumsum(sizes) - sizes
         at = np.repeat(examples.ends[lines] - starts, sizes) + np.arange(sizes.sum())

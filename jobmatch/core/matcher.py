@@ -7,6 +7,7 @@ __all__ = ['WORD_K', 'LEXICAL_K', 'LEXICAL_FROM', 'AD_LEADING', 'WINDOW', 'Memor
 
 # %% ../../nbs/core/matcher.ipynb #87c86497
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -100,6 +101,14 @@ class Matcher:
     def example_rows(self) -> np.ndarray:
         "int64: the attribute of each name that examples are marked with, -1 where it is not of this taxonomy."
         return np.zeros(0, dtype=np.int64) if self.examples is None else rows_by_mark(self.examples, self.attributes.name.tolist())
+
+# %% ../../nbs/core/matcher.ipynb #b0c99a16
+@patch
+def forgetful(self: Matcher) -> Matcher:
+    "A copy that remembers no ad: what it answers is computed."
+    other = copy(self)
+    other.memory = Memory()
+    return other
 
 # %% ../../nbs/core/matcher.ipynb #bcab1da6
 @patch(as_prop=True)
@@ -290,11 +299,11 @@ LEXICAL_FROM = 0.4  # least share of a name's weight that the sentence's words m
 
 
 def _rows(near: np.ndarray, covered: np.ndarray, exact: dict[int, int]) -> np.ndarray:  # int, ascending
-    "A sentence's candidates by all roads."
+    "A sentence's candidates by all roads; -1 is what an approximate index gives where it finds fewer than it was asked for."
     lexical = np.flatnonzero(covered >= LEXICAL_FROM)
     if len(lexical) > LEXICAL_K:
         lexical = lexical[np.argpartition(-covered[lexical], LEXICAL_K - 1)[:LEXICAL_K]]
-    return np.unique(np.concatenate([near, lexical, np.fromiter(exact, dtype=np.int64, count=len(exact))]))
+    return np.unique(np.concatenate([near[near >= 0], lexical, np.fromiter(exact, dtype=np.int64, count=len(exact))]))
 
 
 @patch

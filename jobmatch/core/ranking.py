@@ -223,13 +223,15 @@ def merged(
 # %% ../../nbs/core/ranking.ipynb #d329d2f7
 def out_of_fold(
     candidates: pd.DataFrame,  # features, hit and job_id of dev
+    known: np.ndarray | None = None,  # bool [n]: those whose hit is known, from which is learned; None: all
     folds: int = 5,
 ) -> np.ndarray:  # float64 [n]
     "Each candidate's probability by rankers fitted on the other folds' jobs."
+    known = np.ones(len(candidates), bool) if known is None else known
     fold = candidates.job_id.map({j: i % folds for i, j in enumerate(dict.fromkeys(candidates.job_id))}).to_numpy()
     p = np.full(len(candidates), np.nan)
     for k in range(folds):
-        inside, outside = candidates[fold == k], candidates[fold != k]
+        inside, outside = candidates[fold == k], candidates[known & (fold != k)]
         if len(inside) and outside.hit.nunique() == 2:
             p[fold == k] = ranked_probability(fit_rankers(outside), inside)
-    return np.where(np.isnan(p), ranked_probability(fit_rankers(candidates), candidates), p)
+    return np.where(np.isnan(p), ranked_probability(fit_rankers(candidates[known]), candidates), p)

@@ -257,17 +257,18 @@ def _sizes(folder: Path) -> dict[str, int]:
     files = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".") and p != folder / "run.json")
     return {p.relative_to(folder).as_posix(): p.stat().st_size for p in files}
 
-
+# %% ../../nbs/core/runs.ipynb #87db1ff0
 def is_current(
     folder: str | Path,  # the stage's folder
     params: dict | None = None,  # what it would run with; None: as it ran
+    later: dict | None = None,  # parameters that older records lack, with what they amounted to then
 ) -> bool:
     "Whether the stage's files are finished, and the same parameters on today's inputs would only make them again."
     folder = resolve(folder)
     if not (folder / "run.json").is_file():
         return False
     run = read_json(folder / "run.json")
-    if params is not None and digest(params) != digest(run["parameters"]):
+    if params is not None and digest(params) != digest({**(later or {}), **run["parameters"]}):
         return False
     inputs = {name: resolve(name) for name in run["inputs"]}
     if not all(p.exists() and digest(p) == run["inputs"][name] for name, p in inputs.items()):
@@ -319,6 +320,7 @@ def run_stage(
     inputs: list[Path],  # files and folders the stage reads
     work: Callable[[Path], dict],  # does it: takes the folder, returns a flat dict of metrics
     beside: str = "",  # a folder beside the stage's own that it makes as well
+    later: dict | None = None,  # of `is_current`
 ) -> dict:  # the metrics, of this run or of the finished one that stands there
     "Do a stage's work unless it is done, and write down what made it."
     folder = resolve(folder)
@@ -326,7 +328,7 @@ def run_stage(
     if missing:
         raise FileNotFoundError(f"{folder.name}: no {', no '.join(missing)}; run the stage that makes it first, or mend the path if it is yours")
     digests = {_name(Path(p)): digest(Path(p)) for p in inputs}
-    if is_current(folder, params) and digests == read_json(folder / "run.json")["inputs"]:
+    if is_current(folder, params, later) and digests == read_json(folder / "run.json")["inputs"]:
         print(f"{folder.name}: skipped, already done with the same parameters and inputs{_since(folder)}")
         return read_json(folder / "run.json")["metrics"]
     folder.mkdir(parents=True, exist_ok=True)

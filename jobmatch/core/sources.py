@@ -461,4 +461,8 @@ def load_samples(
         lines = [line_samples()]
     elif own.is_file():
         lines = [pd.read_parquet(own)[_SAMPLE]]
+        gone = ~lines[0].attribute_id.isin({"", *attributes.attribute_id})
+        if gone.any():
+            print(f"{own}: {gone.sum()} lines are marked with attributes that {source} has no more, and are left out")
+            lines = [lines[0][~gone]]
     return pd.concat([*lines, taxonomy_samples(attributes)], ignore_index=True)

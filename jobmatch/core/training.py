@@ -290,15 +290,14 @@ def fit(
 def averaged(
     trained: dict[int, tuple["sentence_transformers.SentenceTransformer", pd.DataFrame]],  # by seed: a model and the history that `fit` gave
     evaluator: "sentence_transformers.base.evaluation.BaseEvaluator",  # measures the mean
-) -> tuple["sentence_transformers.SentenceTransformer", pd.DataFrame]:  # the histories have a column `seed`; the last row is of the mean, and is the best
+) -> tuple["sentence_transformers.SentenceTransformer", pd.DataFrame]:  # the history of several has a column `seed`; its last row is of the mean, and is the best
     "The mean of the weights of models that began as one; a single model stays as it is."
     from torch.optim.swa_utils import AveragedModel
 
-    histories = pd.concat([history.assign(seed=seed) for seed, (_, history) in trained.items()], ignore_index=True)
-    (model, _), *others = trained.values()
+    (model, history), *others = trained.values()
     if not others:
-        return model, histories
-    mean = AveragedModel(model)
+        return model, history
+    histories, mean = pd.concat([h.assign(seed=seed) for seed, (_, h) in trained.items()], ignore_index=True), AveragedModel(model)
     for one, _ in trained.values():
         mean.update_parameters(one)
     last = pd.DataFrame([dict(step=histories.step.max(), train_loss=np.nan, best=True, **_measured(mean.module, evaluator))])

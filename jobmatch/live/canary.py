@@ -544,6 +544,7 @@ def _shadow(
         return []
     unseen = copy(challenger)
     unseen.metrics = self.unseen  # the champion serves the ad and counts it
+    unseen.store = None  # where the champion has just put the ad's embedding, so that the challenger's time would lack it
     pairs, _ = _tried([r], challenger, lambda records: _timed(unseen, records))
     self.in_shadow += time.monotonic() - begin
     for _, out in pairs:
@@ -669,7 +670,8 @@ def run_check(
     elif serves not in (state["champion"], None):  # the workers follow the alias and leave this rollout alone
         new = move(state, "rollback", f"somebody moved the alias to {serves}", now)
     else:
-        new = check(recount(state, open_log(folder), read_until(folder)), now)
+        until = read_until(folder)  # before the log is opened, which has all up to then
+        new = check(recount(state, open_log(folder), until), now)
     new |= dict(checked=checked)
     with FileLock(resolve(LOCK)):  # not while counting, so that a rollback by hand need not wait
         present = load_state(registry)

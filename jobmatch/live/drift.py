@@ -69,7 +69,7 @@ RARE = 10  # least expected number of a kind in the window
 
 
 class TooEarly(ValueError):
-    "There is too little to compare, or to compare with."
+    "There is too little to compare with."
 
 
 def normal_scores(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -184,7 +184,7 @@ def compare(
     "Compare a window with the reference."
     short = [f"{name} has {len(ads)}" for name, ads in (("the reference", reference), ("the window", current)) if len(ads) < MIN_ADS]
     if short:
-        raise TooEarly(f"{' and '.join(short)} ads; at least {MIN_ADS} are needed: take a longer time")
+        raise (TooEarly if len(current) >= MIN_ADS else ValueError)(f"{' and '.join(short)} ads; at least {MIN_ADS} are needed: take a longer time")
     if (n := reference["period"].nunique()) < 3:
         raise TooEarly(f"the reference spans {n} stretch{'es' if n > 1 else ''} as long as the window; at least 3 are needed: take more weeks, or a shorter window")
     table = statistics(reference, current)

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -331,20 +332,20 @@ def commit(
 def unread(
     consumer: Consumer,
     timeout: float = 5,  # seconds that the broker may take to answer
-) -> dict[tuple[str, int], int] | None:  # (topic, partition) → records; None where the broker does not say
-    "How many records of each partition that a consumer has are not committed."
-    out = {}
+) -> dict[str, int]:  # topic → records; nothing where the broker does not say
+    "How many records of its partitions a consumer has not committed, by what the last fetches told: for a figure that is shown, as it may be some seconds old."
+    out: Counter[str] = Counter()
     try:
         for p in consumer.committed(consumer.assignment(), timeout=timeout):
             begin, (_, end) = p.offset, consumer.get_watermark_offsets(p, cached=True)
             if begin < 0 or end < 0:  # never committed, or nothing fetched yet
                 low, high = consumer.get_watermark_offsets(p, timeout=timeout)
                 begin, end = begin if begin >= 0 else low, max(end, high)
-            out[plain_name(p.topic), p.partition] = max(end - begin, 0)
+            out[plain_name(p.topic)] += max(end - begin, 0)
     except KafkaException as e:
         log("how much is left is not known", 30, error=e.args[0].name())
-        return None
-    return out
+        return {}
+    return dict(out)
 
 
 def partitions(consumer: Consumer, topics: Iterable[str], timeout: float = 5) -> int | None:
@@ -355,7 +356,6 @@ def partitions(consumer: Consumer, topics: Iterable[str], timeout: float = 5) ->
         log("the topics are not known", 30, error=e.args[0].name())
         return None
     return sum(len(there[name].partitions) for name in map(full_name, topics) if name in there)
-
 
 # %% ../../nbs/live/kafka.ipynb #ebbb2ecc
 class Attempts:

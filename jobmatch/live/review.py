@@ -13,7 +13,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..core.schema import content_hash
 from .contracts import JOBS, ContractError, Record, decode
@@ -157,19 +159,38 @@ class Draw:
     ):
         self.folder, self.text, self.names, self.keyed, self.every, self.again = folder, text, names, keyed, every, again
         self.lock, self.looked, self.chosen = threading.Lock(), -math.inf, pd.DataFrame()
+        self.gone: set[tuple] = set()  # the ads whose text is not at hand, since the last look
 
     def offered(self, most: float) -> pd.DataFrame:  # of `offered`
         "The ads that are offered, as they were at most so many seconds ago."
         with self.lock:
             if time.monotonic() - self.looked >= most:
+                self.gone = set()
                 self.chosen = offered(open_log(self.folder), log_time(datetime.now(timezone.utc) - timedelta(days=DAYS)))
                 self.looked = time.monotonic()
             return self.chosen
 
-    def __call__(self, who: str) -> dict | None:  # of `next_ad`
-        "The first ad of those that are left for somebody."
-        for most in (self.every, self.again):
-            chosen, db = self.offered(most), open_log(self.folder)
-            if ad := next_ad(_left(chosen, db, who, self.keyed), self.text, lambda ad: found_in(db, ad), self.names):
-                return ad
-        return None
+# %% ../../nbs/live/review.ipynb #3298239c
+@patch
+def __call__(self: Draw, who: str) -> dict | None:  # of `next_ad`
+    "The first ad of those that are left for somebody, and whose text is at hand."
+    seen = None
+    for most in (self.every, self.again):
+        if (chosen := self.offered(most)) is not seen and (ad := self._first(chosen, who)):
+            return ad
+        seen = chosen
+    return None
+
+
+@patch
+def _first(self: Draw, chosen: pd.DataFrame, who: str, seconds: float = 10) -> dict | None:
+    "The first of these ads; after so many seconds of looking for texts none, and the next call goes on with the rest."
+    db, end = open_log(self.folder), time.monotonic() + seconds
+    left = _left(chosen, db, who, self.keyed)
+    left = left[np.array([tuple(key) not in self.gone for key in left[KEYS].itertuples(index=False)], bool)]
+    while len(left) and time.monotonic() < end:
+        if ad := next_ad(left.head(1), self.text, lambda ad: found_in(db, ad), self.names):
+            return ad
+        self.gone.add(tuple(left[KEYS].iloc[0]))
+        left = left.iloc[1:]
+    return None

@@ -111,7 +111,7 @@ def run_alerts(
     suited = {"auto.offset.reset": "latest", **group_settings(wait_for_broker(bootstrap_servers, settings)["cluster"]), **settings}
     create_topics(bootstrap_servers, settings)
     consumer = Consumer(consumer_settings(bootstrap_servers, group, suited))
-    consumer.subscribe([full_name("alerts")])
+    consumer.subscribe([full_name("alerts")], on_assign=_from_now if suited["auto.offset.reset"] == "latest" else lambda *_: None)
     try:
         while not stop.is_set():
             figures.poll(bool(consumer.assignment()))
@@ -124,6 +124,22 @@ def run_alerts(
     return 0
 
 # %% ../../nbs/live/rules.ipynb #9a5f0904
+def _from_now(consumer: "confluent_kafka.Consumer", partitions: "list[confluent_kafka.TopicPartition]") -> None:
+    "Commit the present end where nothing was committed, so that this reader, started again, goes on where it was."
+    from confluent_kafka import KafkaException, TopicPartition
+
+    from jobmatch.live.kafka import commit
+    from jobmatch.live.ops import log
+
+    try:
+        new = [p for p in consumer.committed(partitions, timeout=5) if p.offset < 0]
+        ends = [TopicPartition(p.topic, p.partition, consumer.get_watermark_offsets(p, timeout=5)[1]) for p in new]
+    except KafkaException as e:
+        return log("where the alerts end is not known", 30, error=e.args[0].name())
+    if ends:
+        commit(consumer, ends)
+
+
 def _acted(r: "jobmatch.live.contracts.Record", rules: list[dict]) -> bool:
     "Do what the rules say for one record, and whether that went well; what fails is logged."
     from jobmatch.live.contracts import ALERTS, decode

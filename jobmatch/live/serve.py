@@ -281,7 +281,8 @@ class Reviewing:
         self.limits = limits
         if self.keep:
             self.keep.mkdir(parents=True, exist_ok=True)
-        self.texts, self.offered, self.kept, self.lock, self.draw = OrderedDict(), OrderedDict(), set(), threading.Lock(), draw
+        self.texts, self.offered, self.lock, self.draw = OrderedDict(), OrderedDict(), threading.Lock(), draw
+        self.kept, self.file = set(), 0  # the ads whose texts are kept, and the file's inode
         self.matching, self.room = threading.Lock(), threading.BoundedSemaphore(waiting + 1)
         self.names = dict(zip(matcher.attributes.attribute_id, matcher.attributes.name))
 
@@ -371,13 +372,18 @@ def review(self: Reviewing, who: str) -> dict:
 # %% ../../nbs/live/serve.ipynb #62540314
 @patch
 def _keep_text(self: Reviewing, job_id: str) -> None:
-    if self.keep is None or job_id in self.kept or job_id not in self.texts:
+    if self.keep is None or job_id not in self.texts:
+        return
+    path = kept_texts(self.keep)[0]
+    if job_id in self.kept and path.is_file() and path.stat().st_ino == self.file:
         return
     line = json.dumps(dict(job_id=job_id, text=self.texts[job_id], source="page"), ensure_ascii=True)
-    path, taken_out = kept_texts(self.keep)
-    with self.lock, taken_out:  # `jobmatch log` takes withdrawn ads out
+    taken_out = kept_texts(self.keep)[1]
+    with self.lock, taken_out:  # `jobmatch log` takes withdrawn ads out, and writes the file anew
         _append(path, line.encode())
-    self.kept.add(job_id)
+        here = path.stat().st_ino
+        self.kept = {job_id, *(self.kept if self.file == here else ())}
+        self.file = here
 
 
 @patch

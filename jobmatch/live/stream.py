@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import numpy as np
@@ -162,7 +162,7 @@ def _match_alone(self: JobMatching, job: Job) -> list[tuple[Record, Record]]:
     except Exception as e:
         self.metrics.errors.labels("match").inc()
         log("an ad failed", 40, exc_info=True, job_id=job.message["job_id"])
-        replace(self.matcher).match([PROBE])  # a copy without memory: it computes, and raises where the ad is not at fault
+        self.matcher.forgetful().match([PROBE])  # it computes, and raises where the ad is not at fault
         failed = self._logged(job, [], np.zeros((0, 0)), False, 0.0, type(e).__name__)
         return [(job.record, self._dead(job.record, f"{UNMATCHED}: {type(e).__name__}")), (job.record, failed)]
 
