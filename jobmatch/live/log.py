@@ -230,6 +230,11 @@ def _valid(fs: "fsspec.AbstractFileSystem", files: list[str]) -> list[str]:
     return [p for p in files if p.endswith(".parquet") and p not in gone]
 
 
+def _kept_from(fs: "fsspec.AbstractFileSystem", top: str) -> dict:  # day (day=…), time
+    "What `prune_log` noted last."
+    return json.loads(fs.cat_file(f"{top}/kept.json")) if fs.exists(f"{top}/kept.json") else {}
+
+
 def _stored(fs: "fsspec.AbstractFileSystem", folder: str, first: str = "") -> list[str]:
     "The Parquet files of a table that count, from a day on."
     return [p for day, files in _by_day(fs, folder).items() if day >= first for p in _valid(fs, files)]
@@ -403,11 +408,6 @@ def _rewritten(path: Path, gone: set[str]) -> bool:
 
 # %% ../../nbs/live/log.ipynb #18a6d64d
 KEEP_DAYS = 60  # at least: a drift check looks back eight weeks
-
-
-def _kept_from(fs: "fsspec.AbstractFileSystem", top: str) -> dict:  # day (day=…), time
-    "What `prune_log` noted last."
-    return json.loads(fs.cat_file(f"{top}/kept.json")) if fs.exists(f"{top}/kept.json") else {}
 
 
 def prune_log(
