@@ -135,7 +135,8 @@ def test_drift_reads_the_log_and_starts_a_command(streamed, log_folder, tmp_path
     said = jobmatch("drift", "--log", cut, "--out", tmp_path / "drift", "--no-report", "--rules", rules)
     assert "drifted" in said
     wait_for(lambda: any("model_version" in p.read_text() for p in (tmp_path / "started").glob("*.log")))
-    said = jobmatch("drift", "--log", cut, "--out", tmp_path / "early", "--no-report", "--model-version", "other")  # released today
+    (cut / f"{LOG}.jsonl").write_text("".join(json.dumps(d | dict(model_version="new")) + "\n" for d in messages))
+    said = jobmatch("drift", "--log", cut, "--out", tmp_path / "early", "--no-report")  # a model that was released today
     assert "nothing is compared yet" in said and read_json(tmp_path / "early" / "quality.json")
     said = jobmatch("drift", "--log", tmp_path / "nothing", status=2)
     assert "has no ads before" in said
