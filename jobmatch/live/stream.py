@@ -521,9 +521,11 @@ def _produce(self: Worker, b: Batch, i: int) -> None:
         except BufferError:  # its queue is full
             self.producer.poll(0.1)
         except KafkaException as e:
-            if e.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+            if e.args[0].code() not in (KafkaError.MSG_SIZE_TOO_LARGE, *HOPELESS):
                 raise
             self._not_delivered(b, i, e.args[0])
+            if self.hopeless:  # such as a topic that the broker refused when the record before was sent
+                return
             b.unsent.remove(i)  # what takes its place goes at once
             r = b.pairs[i][1]
 
