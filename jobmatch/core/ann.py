@@ -13,7 +13,7 @@ import numpy as np
 from .runs import write_atomic
 
 # %% ../../nbs/core/ann.ipynb #6c0d6f2d
-EXACT = 200_000  # vectors up to which all of them are compared
+EXACT = 2_000_000  # vectors up to which all of them are compared
 GRAPH_FROM = 5_000  # vectors from which a graph answers faster
 RECALL = 0.97  # least share of the exact answer, on queries like those that `_probes` makes
 
@@ -68,7 +68,8 @@ def build_graph(
     import faiss
 
     graph = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, 16, faiss.METRIC_INNER_PRODUCT)  # type: ignore[arg-type] # faiss's stub has another order
-    graph.hnsw.efConstruction, graph.hnsw.efSearch, threads = 100, 64, faiss.omp_get_max_threads()
+    graph.hnsw.efConstruction, threads = 100, faiss.omp_get_max_threads()
+    graph.hnsw.efSearch = int(64 * max(1, len(vectors) / 100_000) ** 0.8)  # by which about 96 % are found at any size (benchmarks/index_size.py)
     faiss.omp_set_num_threads(1)  # several would add in an order of their own
     graph.train(vectors)
     graph.add(vectors)
