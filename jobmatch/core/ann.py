@@ -69,7 +69,7 @@ def build_graph(
 
     graph = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, 16, faiss.METRIC_INNER_PRODUCT)  # type: ignore[arg-type] # faiss's stub has another order
     graph.hnsw.efConstruction, threads = 100, faiss.omp_get_max_threads()
-    graph.hnsw.efSearch = int(64 * max(1, len(vectors) / 100_000) ** 0.8)  # by which about 96 % are found at any size (benchmarks/index_size.py)
+    graph.hnsw.efSearch = int(64 * max(1, len(vectors) / 80_000) ** 0.8)  # by which about 96 % are found at any size (benchmarks/index_size.py)
     faiss.omp_set_num_threads(1)  # several would add in an order of their own
     graph.train(vectors)
     graph.add(vectors)
