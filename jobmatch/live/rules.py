@@ -111,7 +111,8 @@ def run_alerts(
     suited = {"auto.offset.reset": "latest", **group_settings(wait_for_broker(bootstrap_servers, settings)["cluster"]), **settings}
     create_topics(bootstrap_servers, settings)
     consumer = Consumer(consumer_settings(bootstrap_servers, group, suited))
-    consumer.subscribe([full_name("alerts")], on_assign=_from_now if suited["auto.offset.reset"] == "latest" else lambda *_: None)
+    _from_now(consumer, full_name("alerts"), suited["auto.offset.reset"])
+    consumer.subscribe([full_name("alerts")])
     try:
         while not stop.is_set():
             figures.poll(bool(consumer.assignment()))
@@ -124,18 +125,22 @@ def run_alerts(
     return 0
 
 # %% ../../nbs/live/rules.ipynb #9a5f0904
-def _from_now(consumer: "confluent_kafka.Consumer", partitions: "list[confluent_kafka.TopicPartition]") -> None:
-    "Commit the present end where nothing was committed, so that this reader, started again, goes on where it was."
+def _from_now(consumer: "confluent_kafka.Consumer", topic: str, reset: str = "latest") -> None:
+    "Where a reader that knows nothing begins at the end, commit where partitions end of which the group never read anything, so that this reader, started again, goes on there."
     from confluent_kafka import KafkaException, TopicPartition
 
     from jobmatch.live.kafka import commit
     from jobmatch.live.ops import log
 
+    if reset != "latest":
+        return
     try:
-        new = [p for p in consumer.committed(partitions, timeout=5) if p.offset < 0]
+        there = [TopicPartition(topic, p) for p in consumer.list_topics(topic, timeout=5).topics[topic].partitions]
+        new = [p for p in consumer.committed(there, timeout=5) if p.offset < 0]
         ends = [TopicPartition(p.topic, p.partition, consumer.get_watermark_offsets(p, timeout=5)[1]) for p in new]
     except KafkaException as e:
-        return log("where the alerts end is not known", 30, error=e.args[0].name())
+        log("where the alerts end is not known", 30, error=e.args[0].name())
+        return
     if ends:
         commit(consumer, ends)
 
