@@ -106,8 +106,8 @@ def run_alerts(
     from jobmatch.live.log import stopped_by_signals
     from jobmatch.live.ops import shown_reading
 
-    figures = shown_reading(metrics_port, metrics_host)
     todo, stop, settings = read_rules(rules), stop or stopped_by_signals(threading.Event()), client_settings(client)
+    figures = shown_reading(metrics_port, metrics_host)
     suited = {"auto.offset.reset": "latest", **group_settings(wait_for_broker(bootstrap_servers, settings)["cluster"]), **settings}
     create_topics(bootstrap_servers, settings)
     consumer = Consumer(consumer_settings(bootstrap_servers, group, suited))

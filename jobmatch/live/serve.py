@@ -374,16 +374,15 @@ def review(self: Reviewing, who: str) -> dict:
 def _keep_text(self: Reviewing, job_id: str) -> None:
     if self.keep is None or job_id not in self.texts:
         return
-    path = kept_texts(self.keep)[0]
-    if job_id in self.kept and path.is_file() and path.stat().st_ino == self.file:
-        return
+    path, taken_out = kept_texts(self.keep)
     line = json.dumps(dict(job_id=job_id, text=self.texts[job_id], source="page"), ensure_ascii=True)
-    taken_out = kept_texts(self.keep)[1]
-    with self.lock, taken_out:  # `jobmatch log` takes withdrawn ads out, and writes the file anew
-        _append(path, line.encode())
-        here = path.stat().st_ino
-        self.kept = {job_id, *(self.kept if self.file == here else ())}
-        self.file = here
+    with self.lock, taken_out:
+        if not path.is_file() or path.stat().st_ino != self.file:  # `jobmatch log` has taken ads out, and written the file anew
+            self.kept.clear()
+        if job_id not in self.kept:
+            _append(path, line.encode())
+            self.kept.add(job_id)
+        self.file = path.stat().st_ino
 
 
 @patch
